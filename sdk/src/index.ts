@@ -1,0 +1,7 @@
+export type { AccessToken } from './access-token.ts'
+export type { VerificationAlgorithm } from './algorithms.ts'
+export type { JwksFetch } from './jwks-fetch.ts'
+export type { JwkSet } from './key-set.ts'
+export type { VerifierOptions, VerifyOptions } from './options.ts'
+export { VerificationError, type VerificationErrorCode } from './verification-error.ts'
+export { createVerifier, type Verifier } from './verifier.ts'
