@@ -1,0 +1,91 @@
+-- The shared version trigger: whatever changes a policy row, in whatever program, raises its version, and with it
+-- makes every cached copy of the row stale. The sequence (not version + 1) keeps versions from ever returning.
+CREATE FUNCTION raise_version() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  NEW.version := nextval('policy_version');
+  RETURN NEW;
+END
+$$;
+--> statement-breakpoint
+CREATE TRIGGER raise_version BEFORE UPDATE ON organizations FOR EACH ROW EXECUTE FUNCTION raise_version();
+--> statement-breakpoint
+CREATE TRIGGER raise_version BEFORE UPDATE ON clients FOR EACH ROW EXECUTE FUNCTION raise_version();
+--> statement-breakpoint
+CREATE TRIGGER raise_version BEFORE UPDATE ON keys FOR EACH ROW EXECUTE FUNCTION raise_version();
+--> statement-breakpoint
+CREATE TRIGGER raise_version BEFORE UPDATE ON delegations FOR EACH ROW EXECUTE FUNCTION raise_version();
+--> statement-breakpoint
+CREATE TRIGGER raise_version BEFORE UPDATE ON signing_keys FOR EACH ROW EXECUTE FUNCTION raise_version();
+--> statement-breakpoint
+
+-- Row-level security, forced, so that it binds the owner of the tables too. Two settings decide what a connection
+-- sees: signet.platform = on (the system pool, marked when it connects) sees every row; else
+-- signet.organization_id names the one tenant. A connection with neither sees nothing.
+CREATE FUNCTION is_platform() RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE
+  RETURN coalesce(current_setting('signet.platform', true), '') = 'on';
+--> statement-breakpoint
+CREATE FUNCTION current_organization_id() RETURNS text LANGUAGE sql STABLE PARALLEL SAFE
+  RETURN nullif(current_setting('signet.organization_id', true), '');
+--> statement-breakpoint
+
+ALTER TABLE organizations ENABLE ROW LEVEL SECURITY;
+--> statement-breakpoint
+ALTER TABLE organizations FORCE ROW LEVEL SECURITY;
+--> statement-breakpoint
+CREATE POLICY tenant ON organizations USING (is_platform() OR id = current_organization_id());
+--> statement-breakpoint
+ALTER TABLE clients ENABLE ROW LEVEL SECURITY;
+--> statement-breakpoint
+ALTER TABLE clients FORCE ROW LEVEL SECURITY;
+--> statement-breakpoint
+CREATE POLICY tenant ON clients USING (is_platform() OR organization_id = current_organization_id());
+--> statement-breakpoint
+ALTER TABLE keys ENABLE ROW LEVEL SECURITY;
+--> statement-breakpoint
+ALTER TABLE keys FORCE ROW LEVEL SECURITY;
+--> statement-breakpoint
+CREATE POLICY tenant ON keys USING (is_platform() OR EXISTS (SELECT FROM clients WHERE clients.id = keys.client_id));
+--> statement-breakpoint
+ALTER TABLE delegations ENABLE ROW LEVEL SECURITY;
+--> statement-breakpoint
+ALTER TABLE delegations FORCE ROW LEVEL SECURITY;
+--> statement-breakpoint
+CREATE POLICY tenant ON delegations
+  USING (is_platform() OR organization_id = current_organization_id() OR partner_id = current_organization_id());
+--> statement-breakpoint
+ALTER TABLE issued_tokens ENABLE ROW LEVEL SECURITY;
+--> statement-breakpoint
+ALTER TABLE issued_tokens FORCE ROW LEVEL SECURITY;
+--> statement-breakpoint
+CREATE POLICY tenant ON issued_tokens USING (is_platform() OR organization_id = current_organization_id());
+--> statement-breakpoint
+ALTER TABLE usage_minutes ENABLE ROW LEVEL SECURITY;
+--> statement-breakpoint
+ALTER TABLE usage_minutes FORCE ROW LEVEL SECURITY;
+--> statement-breakpoint
+CREATE POLICY tenant ON usage_minutes
+  USING (is_platform() OR EXISTS (SELECT FROM clients WHERE clients.id = usage_minutes.client_id));
+--> statement-breakpoint
+ALTER TABLE key_usage ENABLE ROW LEVEL SECURITY;
+--> statement-breakpoint
+ALTER TABLE key_usage FORCE ROW LEVEL SECURITY;
+--> statement-breakpoint
+CREATE POLICY tenant ON key_usage USING (is_platform() OR EXISTS (SELECT FROM keys WHERE keys.id = key_usage.key_id));
+--> statement-breakpoint
+ALTER TABLE audit_events ENABLE ROW LEVEL SECURITY;
+--> statement-breakpoint
+ALTER TABLE audit_events FORCE ROW LEVEL SECURITY;
+--> statement-breakpoint
+CREATE POLICY tenant ON audit_events USING (is_platform() OR organization_id = current_organization_id());
+--> statement-breakpoint
+ALTER TABLE revoked_tokens ENABLE ROW LEVEL SECURITY;
+--> statement-breakpoint
+ALTER TABLE revoked_tokens FORCE ROW LEVEL SECURITY;
+--> statement-breakpoint
+CREATE POLICY platform ON revoked_tokens USING (is_platform());
+--> statement-breakpoint
+ALTER TABLE signing_keys ENABLE ROW LEVEL SECURITY;
+--> statement-breakpoint
+ALTER TABLE signing_keys FORCE ROW LEVEL SECURITY;
+--> statement-breakpoint
+CREATE POLICY platform ON signing_keys USING (is_platform());

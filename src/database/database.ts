@@ -1,0 +1,49 @@
+/** Connections to PostgreSQL. drizzle on postgres.js; what each pool may do and for how long is settled here. */
+import { drizzle, type PostgresJsDatabase } from 'drizzle-orm/postgres-js'
+import postgres from 'postgres'
+import * as schema from './schema.ts'
+
+/** A connection string, or how to reach the embedded server's socket. */
+export type DatabaseTarget = string | { host: string; port: number; username: string; database: string }
+
+export type Database = PostgresJsDatabase<typeof schema> & { $client: postgres.Sql }
+
+export type PoolOptions = {
+  max: number
+  /** The server gives up a statement after this long, lock waits included. */
+  statementTimeoutMilliseconds: number
+  /** Further settings of the sessions, by their PostgreSQL names. */
+  settings?: Record<string, string>
+}
+
+/**
+ * The system's pool: marked as platform, so that row-level security shows it every tenant. Nothing that a tenant's
+ * own request reads or writes may run on it, apart from the exchange, whose tenant comes from the key it proved.
+ */
+export function connectAsPlatform(target: DatabaseTarget, options: PoolOptions): Database {
+  const poolOptions = {
+    max: options.max,
+    connect_timeout: 2,
+    // Seconds between tries to connect: a database that is back should not be waited for (the default grows to 20 s).
+    backoff: () => 0.1 + Math.random() / 5,
+    // Arrays are read by drizzle; asking the catalogue for their types would cost each connection a round trip.
+    fetch_types: false,
+    onnotice: () => {},
+    connection: {
+      application_name: 'signet',
+      TimeZone: 'UTC',
+      statement_timeout: options.statementTimeoutMilliseconds,
+      idle_in_transaction_session_timeout: 10_000,
+      // Promise 2: a token leaves only after its row is durable, whatever the server's own default says.
+      synchronous_commit: 'on',
+      'signet.platform': 'on',
+      ...options.settings,
+    },
+  }
+  const client =
+    typeof target === 'string' ? postgres(target, poolOptions) : postgres({ ...target, ...poolOptions })
+  return drizzle(client, { schema })
+}
+
+/** Ends a pool: waits for what runs, a bounded time, then cuts. */
+export const disconnect = (database: Database): Promise<void> => database.$client.end({ timeout: 5 })

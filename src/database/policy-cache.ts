@@ -1,0 +1,63 @@
+/**
+ * Memory of policy rows. What is remembered is only a guess, for as long as it likes: the admission compares versions
+ * before a token leaves, and a refusal is never based on a guess. So there is nothing to invalidate.
+ */
+import { LRUCache } from 'lru-cache'
+import { ApiError } from '../errors.ts'
+
+/** A read that takes longer has failed. */
+const READ_DEADLINE_MILLISECONDS = 500
+
+export type ReadOptions = {
+  /** Wait until whoever is changing the rows at this moment is done (bounded by the statement's timeout). */
+  settle: boolean
+}
+
+export type PolicyCache<Value extends object> = {
+  /** From memory only. */
+  recall(id: string): Value | undefined
+  /** From memory, or else from the database; many at once cost one read. Rejects with ApiError `unavailable`. */
+  find(id: string): Promise<Value | undefined>
+  /** From the database, unless somebody else has replaced or is reading what `judged` was. */
+  findAgain(id: string, judged: Value | undefined, options: ReadOptions): Promise<Value | undefined>
+}
+
+export function createPolicyCache<Value extends object>(options: {
+  max: number
+  read: (id: string, options: ReadOptions) => Promise<Value | undefined>
+}): PolicyCache<Value> {
+  const cache = new LRUCache<string, Value, ReadOptions>({
+    max: options.max,
+    fetchMethod: (id, _stale, { context }) => inTime(options.read(id, context)),
+    // Dropping an entry must not fail those who wait for it.
+    ignoreFetchAbort: true,
+  })
+  return {
+    recall: (id) => cache.get(id),
+    find: (id) => cache.fetch(id, { context: { settle: false } }),
+    findAgain(id, judged, context) {
+      if (cache.peek(id) === judged) cache.delete(id)
+      return cache.fetch(id, { context })
+    },
+  }
+}
+
+/** Without its rows a request cannot be judged: it fails closed, and the fault is ours. */
+async function inTime<T>(read: Promise<T>): Promise<T> {
+  const expired = Promise.withResolvers<never>()
+  const timer = setTimeout(
+    () => expired.reject(new Error('the database did not answer in time')),
+    READ_DEADLINE_MILLISECONDS,
+  )
+  try {
+    return await Promise.race([read, expired.promise])
+  } catch (cause) {
+    throw new ApiError('unavailable', 'Keys cannot be read at the moment.', {
+      headers: { 'Retry-After': '1' },
+      cause,
+    })
+  } finally {
+    clearTimeout(timer)
+    read.catch(() => {})
+  }
+}
