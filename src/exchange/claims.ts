@@ -1,0 +1,54 @@
+/** The claims of an access token (RFC 9068 §2.2), with Signet's own beside them. */
+import { toSeconds } from '../clock.ts'
+import type { Environment } from '../database/schema.ts'
+import type { Grant } from './policy.ts'
+
+export type AccessTokenClaims = {
+  iss: string
+  sub: string
+  aud: string
+  iat: number
+  exp: number
+  jti: string
+  client_id: string
+  scope: string
+  organization_id: string
+  environment: Environment
+  key_id: string
+  partner_id?: string
+}
+
+/** Each environment has its own issuer. */
+export const issuerOf = (issuer: string, environment: Environment): string =>
+  environment === 'production' ? issuer : `${issuer}/sandbox`
+
+/** Times are whole seconds: RFC 7519 allows fractions, some verifiers do not. */
+export function buildClaims(facts: {
+  grant: Grant
+  issuer: string
+  environment: Environment
+  clientId: string
+  keyId: string
+  /** The minting organization, when it is not the one the token is for. */
+  partnerId: string | undefined
+  jti: string
+  now: number
+}): AccessTokenClaims {
+  const { grant } = facts
+  const iat = toSeconds(facts.now)
+  return {
+    iss: issuerOf(facts.issuer, facts.environment),
+    // The client is the subject (RFC 9068 §2.2); `cli_` keeps it apart from any user's name (§5).
+    sub: facts.clientId,
+    aud: grant.audience,
+    iat,
+    exp: iat + grant.expirySeconds,
+    jti: facts.jti,
+    client_id: facts.clientId,
+    scope: grant.scopes.join(' '),
+    organization_id: grant.organization.id,
+    environment: facts.environment,
+    key_id: facts.keyId,
+    ...(facts.partnerId === undefined ? {} : { partner_id: facts.partnerId }),
+  }
+}

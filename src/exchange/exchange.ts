@@ -1,0 +1,216 @@
+/**
+ * The exchange: a key in, a token out. It reads top to bottom as the argument why nothing leaves that should not:
+ * a refusal is based on rows read for this request, a token on an admission that checked them again.
+ */
+import type { Clock } from '../clock.ts'
+import type { ReadOptions } from '../database/policy-cache.ts'
+import type { DelegationRows, Delegations } from '../delegations/delegations.ts'
+import { newId } from '../ids.ts'
+import type { KeyFormat } from '../keys/key-format.ts'
+import type { Credential, Keys } from '../keys/keys.ts'
+import type { PresentedKey } from '../keys/presented-key.ts'
+import type { Judged, Window } from '../ledger/admission.ts'
+import type { Ledger } from '../ledger/ledger.ts'
+import type { Usage } from '../ledger/usage.ts'
+import type { FailureThrottle } from '../network/failure-throttle.ts'
+import type { Signer } from '../signing/signer.ts'
+import { type AccessTokenClaims, buildClaims } from './claims.ts'
+import type { Refusal } from './denial.ts'
+import { type Denial, evaluate, type Grant, type TokenRequest } from './policy.ts'
+
+export type ExchangeRequest = {
+  presented: PresentedKey
+  /** Called once the key has proved itself. */
+  onAuthenticated: (client: Credential['client']) => void
+  /** Called after that. Rejects with an ApiError when the body breaks a rule. */
+  readBody: () => Promise<TokenRequest>
+  clientAddress: string
+  origin: string | undefined
+  requestId: string
+}
+
+export type Exchanged = {
+  ok: true
+  token: string
+  /** Unix time, seconds. */
+  expiry: number
+  organization: Grant['organization']
+  scopes: readonly string[]
+  window: Window
+}
+
+export type Exchange = (request: ExchangeRequest) => Promise<Exchanged | Refusal>
+
+/** One try on what is remembered, and twice more on fresh rows: then they change faster than we can read them. */
+const ATTEMPTS = 3
+
+export function createExchange(dependencies: {
+  keyFormat: KeyFormat
+  keys: Keys
+  delegations: Delegations
+  signer: Signer
+  ledger: Ledger
+  usage: Usage
+  throttle: FailureThrottle
+  now: Clock
+  issuer: string
+  defaultAudience: string
+}): Exchange {
+  const { keyFormat, keys, delegations, signer, ledger, usage, throttle, now, issuer, defaultAudience } =
+    dependencies
+
+  return async function exchange(request) {
+    // 1. Exactly one credential, and it is a well-formed key.
+    const { presented, clientAddress, origin } = request
+    if (presented.kind === 'several') return refuse('several_credentials')
+    if (presented.kind === 'access_token') return refuse('access_token_presented')
+    if (presented.kind === 'none') return refuseFailed('key_missing', clientAddress)
+    const key = keyFormat.parse(presented.text)
+    if (!key) return refuseFailed('key_malformed', clientAddress)
+
+    // 2. The key proves itself, from memory or from the database. A source that failed too often gets no reads.
+    let credential = keys.recall(key)
+    if (!credential) {
+      const retryAfterSeconds = await throttle.blockedSeconds(clientAddress)
+      if (retryAfterSeconds !== undefined)
+        return { ok: false, reason: 'too_many_failures', retryAfterSeconds }
+      credential = await keys.authenticate(key)
+    }
+    if (!credential) return refuseFailed('key_unknown', clientAddress)
+    request.onAuthenticated(credential.client)
+
+    // 3. What is asked for.
+    const asked = await request.readBody()
+    let mandate = await findMandate(credential, asked)
+
+    for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
+      // 4. May this key have it? Rows from memory may say yes, since the admission checks them; a no needs fresh ones.
+      const at = now()
+      const circumstances = { now: at, clientAddress, origin, issuer, defaultAudience }
+      const decision = evaluate({ ...credential, mandate }, asked, circumstances)
+      if (!decision.ok && attempt > 1) return refuseDenied(decision, credential, clientAddress)
+
+      if (decision.ok) {
+        // 5. A client that has used up its window costs nothing more.
+        const blocked = ledger.blockedWindow(credential.client.id)
+        if (blocked) {
+          usage.countLimited(credential.client.id)
+          return { ok: false, reason: 'limited', window: blocked }
+        }
+
+        // 6. The token is signed, and stays here until the ledger has let it out.
+        const claims = claimsFor(decision, credential, at)
+        const signed = await signer.sign(claims.environment, claims)
+        if (!signed) return unavailable
+        const admission = await ledger.admit({
+          ...recordOf(claims, decision, request),
+          ...judgedBy(credential, mandate),
+          signingKey: { id: signed.kid, version: signed.signingKeyVersion },
+        })
+        switch (admission.outcome) {
+          case 'admitted':
+            usage.keyUsed(credential.key.id, clientAddress)
+            return { ...decision, token: signed.token, expiry: claims.exp, window: admission.window }
+          case 'limited':
+            return { ok: false, reason: 'limited', window: admission.window }
+          case 'unavailable':
+            return unavailable
+          case 'stale':
+            await signer.refresh()
+        }
+      }
+
+      // 7. What it was judged by is old, or is being changed just now: judge again, by what it is.
+      const settle = { settle: decision.ok }
+      const judged: Credential = credential
+      credential = await keys.authenticateAgain(key, judged, settle)
+      if (!credential) return refuseFailed('key_unknown', clientAddress)
+      mandate = await findMandateAgain(credential, asked, mandate, settle)
+    }
+    return unavailable
+  }
+
+  async function refuseFailed(reason: FailedReason, clientAddress: string): Promise<Refusal> {
+    await throttle.recordFailure(clientAddress)
+    return { ok: false, reason }
+  }
+
+  /** A revoked or expired key is a failed authentication like an unknown one; the rest is its client's refusal. */
+  async function refuseDenied(
+    denial: Denial,
+    { client }: Credential,
+    clientAddress: string,
+  ): Promise<Refusal> {
+    switch (denial.reason) {
+      case 'key_expired':
+      case 'key_revoked':
+      case 'client_revoked':
+        await throttle.recordFailure(clientAddress)
+        return denial
+      default:
+        usage.countDenied(client.id)
+        return denial
+    }
+  }
+
+  async function findMandate({ client, owner }: Credential, asked: TokenRequest): Promise<Mandate> {
+    if (client.kind !== 'partner') return undefined
+    return delegations.find(partiesOf(client, owner, asked))
+  }
+
+  async function findMandateAgain(
+    { client, owner }: Credential,
+    asked: TokenRequest,
+    judged: Mandate,
+    options: ReadOptions,
+  ): Promise<Mandate> {
+    if (client.kind !== 'partner') return undefined
+    return delegations.findAgain(partiesOf(client, owner, asked), judged, options)
+  }
+
+  function claimsFor(grant: Grant, { client, owner, key }: Credential, at: number): AccessTokenClaims {
+    return buildClaims({
+      grant,
+      issuer,
+      environment: client.environment,
+      clientId: client.id,
+      keyId: key.id,
+      partnerId: client.kind === 'partner' ? owner.id : undefined,
+      jti: newId('token'),
+      now: at,
+    })
+  }
+}
+
+type Mandate = DelegationRows | undefined
+type FailedReason = 'key_missing' | 'key_malformed' | 'key_unknown'
+
+const refuse = (reason: 'several_credentials' | 'access_token_presented'): Refusal => ({ ok: false, reason })
+const unavailable: Refusal = { ok: false, reason: 'unavailable' }
+
+const partiesOf = (client: Credential['client'], owner: Credential['owner'], asked: TokenRequest) => ({
+  partnerId: owner.id,
+  organizationId: asked.organizationId,
+  environment: client.environment,
+})
+
+const recordOf = (claims: AccessTokenClaims, grant: Grant, request: ExchangeRequest) => ({
+  jti: claims.jti,
+  issuedAt: claims.iat,
+  expiresAt: claims.exp,
+  environment: claims.environment,
+  scopes: grant.scopes,
+  audience: claims.aud,
+  clientIp: request.clientAddress,
+  requestId: request.requestId,
+})
+
+const judgedBy = ({ key, client, owner }: Credential, mandate: Mandate) => ({
+  key: versionOf(key),
+  client: versionOf(client),
+  owner: versionOf(owner),
+  organization: versionOf(mandate?.organization ?? owner),
+  delegation: mandate && versionOf(mandate.delegation),
+})
+
+const versionOf = ({ id, version }: Judged): Judged => ({ id, version })

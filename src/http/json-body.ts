@@ -1,0 +1,122 @@
+/** Strict JSON bodies: one meaning or none (RFC 8259 §4: what duplicate names mean is anybody's guess). */
+import type { Context } from 'hono'
+import * as v from 'valibot'
+import { ApiError, type MemberError } from '../errors.ts'
+
+const MAX_BYTES = 16 * 1024
+const MAX_DEPTH = 16
+const MEDIA_TYPE = /^application\/json[\t ]*(?:;[\t ]*charset="?utf-8"?[\t ]*)?$/i
+
+/**
+ * Reads the body and checks it against a schema whose objects are strict: an unknown member is an error too.
+ * Throws ApiError: 415 on another media type or coding, 413 past 16 KiB, 400 `invalid_request` on what is not
+ * UTF-8, not JSON, has duplicate names, is nested too deeply, or breaks the schema, with a pointer to each member.
+ */
+export async function readJsonBody<Schema extends v.GenericSchema>(
+  c: Context,
+  schema: Schema,
+): Promise<v.InferOutput<Schema>> {
+  if (!MEDIA_TYPE.test(c.req.header('content-type') ?? ''))
+    throw new ApiError('unsupported_media_type', 'The body must be application/json.', {
+      headers: { Accept: 'application/json' },
+    })
+  if ((c.req.header('content-encoding') ?? 'identity') !== 'identity')
+    throw new ApiError('unsupported_media_type', 'The body must not have a content coding.', {
+      headers: { 'Accept-Encoding': 'identity' },
+    })
+
+  const parsed = v.safeParse(schema, parseStrictJson(await readText(c)))
+  if (parsed.success) return parsed.output
+  const errors = parsed.issues.map(toMemberError)
+  throw new ApiError('invalid_request', 'The body breaks a rule; see errors.', { errors })
+}
+
+/** The value of a JSON text in which every name stands once in its object. Throws ApiError. */
+export function parseStrictJson(text: string): unknown {
+  let value: unknown
+  try {
+    value = JSON.parse(text)
+  } catch {
+    throw invalid('The body is not valid JSON.')
+  }
+  // What is left without its strings is punctuation, numbers and literals. (Only of valid JSON: there every quote has
+  // its partner, and the expression runs in linear time.)
+  const bare = text.replace(/"(?:[^"\\]|\\.)*"/gs, '')
+  if (depthOf(bare) > MAX_DEPTH) throw invalid('The body is nested too deeply.')
+  // Each member has one colon outside of strings; of duplicates, JSON.parse kept only the last.
+  if (bare.split(':').length - 1 !== countMembers(value))
+    throw invalid('The body has duplicate names in an object.')
+  return value
+}
+
+function depthOf(bare: string): number {
+  let depth = 0
+  let deepest = 0
+  for (const character of bare) {
+    if (character === '{' || character === '[') deepest = Math.max(deepest, ++depth)
+    else if (character === '}' || character === ']') depth--
+  }
+  return deepest
+}
+
+function countMembers(value: unknown): number {
+  if (typeof value !== 'object' || value === null) return 0
+  const values = Object.values(value)
+  return (
+    (Array.isArray(value) ? 0 : values.length) + values.reduce((sum, each) => sum + countMembers(each), 0)
+  )
+}
+
+async function readText(c: Context): Promise<string> {
+  const bytes = await readBytes(c).catch((error) => {
+    if (error instanceof ApiError) throw error
+    throw invalid('The body did not arrive whole.')
+  })
+  try {
+    // A byte order mark is not JSON (RFC 8259 §8.1): kept here, refused by the parser.
+    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes)
+  } catch {
+    throw invalid('The body is not valid UTF-8.')
+  }
+}
+
+async function readBytes(c: Context): Promise<Uint8Array> {
+  const announced = c.req.header('content-length')
+  if (announced !== undefined) {
+    // Node's parser hands over what was announced and no byte more.
+    if (Number(announced) > MAX_BYTES) throw tooLarge()
+    return new Uint8Array(await c.req.arrayBuffer())
+  }
+  const chunks: Uint8Array[] = []
+  let size = 0
+  for await (const chunk of c.req.raw.body ?? []) {
+    size += chunk.length
+    if (size > MAX_BYTES) throw tooLarge()
+    chunks.push(chunk)
+  }
+  return Buffer.concat(chunks)
+}
+
+const invalid = (detail: string) => new ApiError('invalid_request', detail)
+const tooLarge = () =>
+  // Whatever else is on its way is not read: the connection is of no more use.
+  new ApiError('content_too_large', `The body must not exceed ${MAX_BYTES} bytes.`, {
+    headers: { Connection: 'close' },
+  })
+
+function toMemberError(issue: v.BaseIssue<unknown>): MemberError {
+  const pointer = (issue.path ?? [])
+    .map(({ key }) => `/${String(key).replaceAll('~', '~0').replaceAll('/', '~1')}`)
+    .join('')
+  return { pointer, detail: describe(issue) }
+}
+
+/** valibot's own messages repeat what was received; ours say what was expected. */
+function describe(issue: v.BaseIssue<unknown>): string {
+  if (issue.type === 'strict_object')
+    return issue.expected === 'never' ? 'is not a member here' : 'is required'
+  return issue.kind === 'schema' ? `must be ${typeName(issue.expected)}` : issue.message
+}
+
+const typeName = (expected: string | null) =>
+  ({ Object: 'an object', Array: 'an array' })[expected ?? ''] ?? `a ${expected}`

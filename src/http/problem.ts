@@ -1,0 +1,53 @@
+/** The one renderer of errors: RFC 9457 problem details. */
+import type { Context } from 'hono'
+import { ApiError, ERRORS, type ErrorCode } from '../errors.ts'
+import type { RequestEnv } from './request-context.ts'
+
+/** RFC 9110 §15.5.2: a 401 names the scheme that would do. `error` only when a credential was shown (RFC 6750 §3.1). */
+const CHALLENGE = 'Bearer realm="signet", error="invalid_token"'
+
+const CODES = Object.keys(ERRORS) as ErrorCode[]
+
+/** What is thrown becomes an answer here; what is no ApiError is ours, is logged, and tells the caller nothing. */
+export function renderError(c: Context<RequestEnv>, error: unknown): Response {
+  const { log, requestId, issuer } = c.var
+  if (!(error instanceof ApiError)) {
+    log.error({ err: error }, 'unexpected error')
+    return renderError(c, new ApiError('server_error', 'Something went wrong on our side.', { cause: error }))
+  }
+  const { status, title } = ERRORS[error.code]
+  if (status === 503) log.warn({ code: error.code, err: error.cause }, error.detail)
+  else if (status < 500) log.info({ code: error.code }, 'refused')
+
+  if (status === 401) c.header('WWW-Authenticate', CHALLENGE)
+  c.header('Cache-Control', 'no-store')
+  for (const [name, value] of Object.entries(error.headers)) c.header(name, value)
+  return c.body(
+    JSON.stringify({
+      type: error.code === 'rate_limited' ? QUOTA_EXCEEDED : `${issuer}/errors/${error.code}`,
+      title,
+      status,
+      detail: error.detail,
+      request_id: requestId,
+      error: { code: error.code },
+      ...(error.code === 'rate_limited' && error.headers.RateLimit
+        ? { 'violated-policies': ['per-client'] }
+        : {}),
+      ...(error.errors.length > 0 ? { errors: error.errors } : {}),
+    }),
+    status,
+    { 'Content-Type': 'application/problem+json' },
+  )
+}
+
+/** The registered problem type of the RateLimit header fields draft (revision 11, §5.1). */
+const QUOTA_EXCEEDED = 'https://iana.org/assignments/http-problem-types#quota-exceeded'
+
+/** `GET /errors/{code}`: what a problem's `type` leads to. */
+export function describeError(c: Context<RequestEnv>): Response {
+  const code = CODES.find((each) => each === c.req.param('code'))
+  if (!code) throw new ApiError('not_found', 'There is no such error.')
+  const { status, title } = ERRORS[code]
+  c.header('Cache-Control', 'public, max-age=3600')
+  return c.json({ code, status, title })
+}

@@ -1,0 +1,190 @@
+/**
+ * The admission: the one statement that lets tokens out. PostgreSQL is the single point of order; see
+ * docs/architecture.md for why each step is as it is.
+ */
+import type { Sql } from 'postgres'
+
+/** A policy row as it was when the token was judged. */
+export type Judged = { id: string; version: number }
+
+/** One token that asks to leave: its ledger row, and the policy rows it was judged by. */
+export type AdmissionRequest = {
+  jti: string
+  /** Unix time, seconds. */
+  issuedAt: number
+  expiresAt: number
+  environment: 'sandbox' | 'production'
+  scopes: readonly string[]
+  audience: string
+  clientIp: string
+  requestId: string
+  key: Judged
+  client: Judged
+  owner: Judged
+  /** Whom the token is for; the owner itself unless a partner mints. */
+  organization: Judged
+  delegation: Judged | undefined
+  signingKey: Judged
+}
+
+export type Window = {
+  /** Tokens per minute. */
+  limit: number
+  remaining: number
+  /** Until the window ends, rounded up. */
+  resetSeconds: number
+}
+
+export type Verdict =
+  | { outcome: 'admitted'; window: Window }
+  | { outcome: 'limited'; window: Window }
+  | { outcome: 'stale' }
+
+/**
+ * Settings of the sessions that run the statement. Behind row-level security the planner expects almost no rows, and
+ * loops over the batch once for each of its records; without nested loops it hashes, and the cost grows linearly.
+ */
+export const ADMISSION_SETTINGS = { enable_nestloop: 'off', jit: 'off' }
+
+type Row = { n: number; admitted: boolean; limit: number; remaining: number; reset_seconds: number }
+
+/**
+ * Decides on a batch, in order, in one durable transaction. Rejects when it cannot know that the rows are durable;
+ * then no token of the batch may leave. A batch whose `signal` is aborted before it has a connection never runs.
+ *
+ * The transaction is explicit because its commit is what makes the answer mean "durable": a bare statement reports
+ * its rows before its implicit commit, and a server that is shut down in between rolls them back.
+ */
+export async function admitBatch(
+  sql: Sql,
+  requests: readonly AdmissionRequest[],
+  signal: AbortSignal,
+): Promise<Verdict[]> {
+  const records = JSON.stringify(requests.map(toRecord))
+  const rows = await sql.begin((transaction) => {
+    signal.throwIfAborted()
+    return transaction<Row[]>`
+        with asked as materialized (
+          select * from jsonb_to_recordset(${records}::text::jsonb) as r (
+            n integer, jti text, issued_at bigint, expires_at bigint, environment text, scopes text[], audience text,
+            client_ip inet, request_id text, key_id text, key_version bigint, client_id text, client_version bigint,
+            owner_id text, owner_version bigint, organization_id text, organization_version bigint,
+            delegation_id text, delegation_version bigint, kid text, kid_version bigint)
+        ),
+
+        -- 1. Which policy rows still are what the token was judged by? FOR SHARE holds off whoever would change one
+        -- until this transaction has committed, so that a revocation's commit comes after every token it did not
+        -- stop. SKIP LOCKED treats a row that somebody is changing as changed: only its own tokens wait.
+        fresh_keys as materialized (
+          select id, version from keys
+          where id = any (array(select distinct key_id from asked)) and (expires_at is null or expires_at > now())
+          for share skip locked
+        ),
+        fresh_clients as materialized (
+          select id, version, rate_limit_per_minute as rate_limit from clients
+          where id = any (array(select distinct client_id from asked))
+          for share skip locked
+        ),
+        fresh_organizations as materialized (
+          select id, version from organizations
+          where id = any (array(select owner_id from asked union select organization_id from asked))
+          for share skip locked
+        ),
+        fresh_delegations as materialized (
+          select id, version from delegations
+          where id = any (array(select distinct delegation_id from asked where delegation_id is not null))
+          for share skip locked
+        ),
+        fresh_signing_keys as materialized (
+          select kid, version from signing_keys
+          where kid = any (array(select distinct kid from asked))
+          for share skip locked
+        ),
+        fresh as materialized (
+          select a.*, c.rate_limit, row_number() over (partition by a.client_id order by a.n) as place
+          from asked a
+          join fresh_clients c on c.id = a.client_id and c.version = a.client_version
+          where (a.key_id, a.key_version) in (select id, version from fresh_keys)
+            and (a.owner_id, a.owner_version) in (select id, version from fresh_organizations)
+            and (a.organization_id, a.organization_version) in (select id, version from fresh_organizations)
+            and (a.kid, a.kid_version) in (select kid, version from fresh_signing_keys)
+            and (a.delegation_id is null
+              or (a.delegation_id, a.delegation_version) in (select id, version from fresh_delegations))
+        ),
+
+        -- 2. The clients' windows, cut by this database's clock, locked in the order of client_id so that instances
+        -- cannot deadlock. The row lock makes the limit exact across instances.
+        per_client as materialized (
+          select client_id, rate_limit, count(*)::integer as wanted from fresh group by client_id, rate_limit
+        ),
+        windows as (
+          insert into usage_minutes as u (client_id, window_start, rate_limit, admitted, limited, last_admitted)
+          select client_id, date_trunc('minute', now()), rate_limit, least(wanted, rate_limit),
+            wanted - least(wanted, rate_limit), least(wanted, rate_limit)
+          from per_client order by client_id
+          on conflict (client_id, window_start) do update set
+            rate_limit = excluded.rate_limit,
+            last_admitted = greatest(least(excluded.admitted + excluded.limited, excluded.rate_limit - u.admitted), 0),
+            admitted = u.admitted
+              + greatest(least(excluded.admitted + excluded.limited, excluded.rate_limit - u.admitted), 0),
+            limited = u.limited + excluded.admitted + excluded.limited
+              - greatest(least(excluded.admitted + excluded.limited, excluded.rate_limit - u.admitted), 0)
+          returning u.client_id, u.admitted, u.last_admitted
+        ),
+        judged as materialized (
+          select f.*, f.place <= w.last_admitted as admitted,
+            greatest(f.rate_limit - w.admitted + w.last_admitted - f.place, 0) as remaining
+          from fresh f join windows w on w.client_id = f.client_id
+        ),
+
+        -- 3. The ledger.
+        recorded as (
+          insert into issued_tokens (jti, issued_at, expires_at, key_id, client_id, organization_id, environment,
+            scopes, audience, kid, client_ip, request_id)
+          select jti, to_timestamp(issued_at), to_timestamp(expires_at), key_id, client_id, organization_id,
+            environment, scopes, audience, kid, client_ip, request_id
+          from judged where admitted
+        )
+
+        -- 4. What is not in the answer is stale.
+        select n, admitted, rate_limit as limit, remaining::integer,
+          ceil(extract(epoch from date_trunc('minute', now()) + interval '1 minute' - now()))::integer as reset_seconds
+        from judged`
+  })
+  return toVerdicts(requests.length, rows)
+}
+
+function toRecord(request: AdmissionRequest, n: number) {
+  return {
+    n,
+    jti: request.jti,
+    issued_at: request.issuedAt,
+    expires_at: request.expiresAt,
+    environment: request.environment,
+    scopes: request.scopes,
+    audience: request.audience,
+    client_ip: request.clientIp,
+    request_id: request.requestId,
+    key_id: request.key.id,
+    key_version: request.key.version,
+    client_id: request.client.id,
+    client_version: request.client.version,
+    owner_id: request.owner.id,
+    owner_version: request.owner.version,
+    organization_id: request.organization.id,
+    organization_version: request.organization.version,
+    delegation_id: request.delegation?.id,
+    delegation_version: request.delegation?.version,
+    kid: request.signingKey.id,
+    kid_version: request.signingKey.version,
+  }
+}
+
+function toVerdicts(count: number, rows: readonly Row[]): Verdict[] {
+  const verdicts: Verdict[] = Array.from({ length: count }, () => ({ outcome: 'stale' }))
+  for (const row of rows) {
+    const window = { limit: row.limit, remaining: row.remaining, resetSeconds: row.reset_seconds }
+    verdicts[row.n] = { outcome: row.admitted ? 'admitted' : 'limited', window }
+  }
+  return verdicts
+}

@@ -1,0 +1,129 @@
+/**
+ * The ledger commits in groups: while one batch is in flight, the next one gathers. A token may leave only once its
+ * admission says so.
+ */
+import type { Sql } from 'postgres'
+import { type AdmissionRequest, admitBatch, type Verdict, type Window } from './admission.ts'
+
+export type Admission = Verdict | { outcome: 'unavailable' }
+
+export type LedgerOptions = {
+  sql: Sql
+  /** Milliseconds on a clock that never jumps. */
+  monotonicNow?: () => number
+  /** Tokens in one transaction. */
+  batchSize?: number
+  /** Tokens that may wait for theirs; one more is refused at once. */
+  bufferSize?: number
+  /** From asking to answer. What is not known by then did not happen, as far as the caller is concerned. */
+  deadlineMilliseconds?: number
+  onFailure?: (error: unknown, tokens: number) => void
+}
+
+export type Ledger = {
+  /** Asks for one token to be let out. Never rejects: what goes wrong is `unavailable`. */
+  admit(request: AdmissionRequest): Promise<Admission>
+  /** The client's window if it is known to be used up: then asking again would only cost the database a batch. */
+  blockedWindow(clientId: string): Window | undefined
+  /** Waits for what was asked so far; what is asked afterwards is refused. */
+  close(): Promise<void>
+}
+
+type Waiting = { request: AdmissionRequest; deadline: number; settle: (admission: Admission) => void }
+
+const UNAVAILABLE: Admission = { outcome: 'unavailable' }
+
+export function createLedger(options: LedgerOptions): Ledger {
+  const { sql, batchSize = 256, bufferSize = 2048, deadlineMilliseconds = 800, onFailure } = options
+  const now = options.monotonicNow ?? performance.now.bind(performance)
+  const blocked = createBlockedWindows(now)
+  let waiting: Waiting[] = []
+  let inFlight: Promise<void> | undefined
+  let closed = false
+
+  async function commitWaiting(): Promise<void> {
+    // The requests of this turn of the event loop share a batch, at no cost in time.
+    await new Promise(setImmediate)
+    while (waiting.length > 0) {
+      const batch = waiting.slice(0, batchSize)
+      waiting = waiting.slice(batchSize)
+      await commit(batch)
+    }
+    inFlight = undefined
+  }
+
+  async function commit(batch: Waiting[]): Promise<void> {
+    const alive = batch.filter((one) => one.deadline > now())
+    for (const one of batch) if (one.deadline <= now()) one.settle(UNAVAILABLE)
+    if (alive.length === 0) return
+    try {
+      const patience = Math.min(...alive.map((one) => one.deadline)) - now()
+      const verdicts = await decide(
+        alive.map((one) => one.request),
+        patience,
+      )
+      alive.forEach((one, i) => {
+        const verdict = verdicts[i] ?? UNAVAILABLE
+        if (verdict.outcome === 'limited') blocked.add(one.request.client.id, verdict.window)
+        one.settle(verdict)
+      })
+    } catch (error) {
+      // Fail closed: perhaps the rows are there and perhaps not, so none of these tokens leaves.
+      onFailure?.(error, alive.length)
+      for (const one of alive) one.settle(UNAVAILABLE)
+    }
+  }
+
+  /** What takes longer is given up, and if it is still waiting for a connection, it will not run when it gets one. */
+  async function decide(requests: AdmissionRequest[], patience: number): Promise<Verdict[]> {
+    const controller = new AbortController()
+    const expired = Promise.withResolvers<never>()
+    const timer = setTimeout(() => {
+      const error = new Error('the ledger did not answer in time')
+      controller.abort(error)
+      expired.reject(error)
+    }, patience)
+    const deciding = admitBatch(sql, requests, controller.signal)
+    deciding.catch(() => {})
+    try {
+      return await Promise.race([deciding, expired.promise])
+    } finally {
+      clearTimeout(timer)
+    }
+  }
+
+  return {
+    admit(request) {
+      if (closed || waiting.length >= bufferSize) return Promise.resolve(UNAVAILABLE)
+      return new Promise((settle) => {
+        waiting.push({ request, deadline: now() + deadlineMilliseconds, settle })
+        inFlight ??= commitWaiting()
+      })
+    },
+    blockedWindow: blocked.find,
+    async close() {
+      closed = true
+      await inFlight
+    },
+  }
+}
+
+/** Clients whose window is used up, until it ends: a flood of theirs stays in memory. */
+function createBlockedWindows(now: () => number) {
+  const MAX_CLIENTS = 10_000
+  const windows = new Map<string, { limit: number; endsAt: number }>()
+  return {
+    add(clientId: string, window: Window) {
+      if (windows.size >= MAX_CLIENTS) windows.clear()
+      windows.set(clientId, { limit: window.limit, endsAt: now() + window.resetSeconds * 1000 })
+    },
+    find(clientId: string): Window | undefined {
+      const window = windows.get(clientId)
+      if (!window) return undefined
+      const left = window.endsAt - now()
+      if (left > 0) return { limit: window.limit, remaining: 0, resetSeconds: Math.ceil(left / 1000) }
+      windows.delete(clientId)
+      return undefined
+    },
+  }
+}

@@ -1,0 +1,22 @@
+/** Cross-origin requests (the Fetch standard's CORS protocol): which browser pages may use a key. */
+import type { Context } from 'hono'
+
+/** Answers a preflight. It carries no credential, so it can promise nothing for a key: the request itself is judged. */
+export function answerPreflight(c: Context, allow: string): Response {
+  const origin = c.req.header('origin')
+  if (origin === undefined) return c.body(null, 204, { Allow: allow })
+  return c.body(null, 204, {
+    'Access-Control-Allow-Origin': origin,
+    'Access-Control-Allow-Methods': allow,
+    'Access-Control-Allow-Headers': 'authorization, x-api-key, content-type',
+    'Access-Control-Max-Age': '600',
+    Vary: 'Origin',
+  })
+}
+
+/** Lets the page at `origin` read the answer. To be called once the key's own allow-list holds that origin. */
+export function allowOrigin(c: Context, origin: string): void {
+  c.header('Access-Control-Allow-Origin', origin)
+  c.header('Access-Control-Expose-Headers', 'RateLimit, RateLimit-Policy, Retry-After, X-Request-Id')
+  c.header('Vary', 'Origin')
+}
