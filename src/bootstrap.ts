@@ -1,0 +1,135 @@
+/**
+ * The first start: an empty database gets the platform organization with an operator's client, and, where nobody
+ * brought a database of their own, a demo organization to try things with.
+ */
+import { open, rename } from 'node:fs/promises'
+import { createClientStore } from './clients/store.ts'
+import type { Database } from './database/database.ts'
+import type { clients } from './database/schema.ts'
+import { newId } from './ids.ts'
+import type { KeyFormat } from './keys/key-format.ts'
+import { createKeyStore } from './keys/store.ts'
+import { createOrganizationStore } from './organizations/store.ts'
+
+const MANAGEMENT_SCOPES = [
+  'signet:organizations:read',
+  'signet:organizations:write',
+  'signet:clients:read',
+  'signet:clients:write',
+  'signet:clients:approve',
+  'signet:keys:read',
+  'signet:keys:write',
+  'signet:delegations:read',
+  'signet:delegations:write',
+  'signet:tokens:read',
+  'signet:tokens:revoke',
+  'signet:signing_keys:read',
+  'signet:signing_keys:write',
+  'signet:audit:read',
+  'signet:usage:read',
+  'signet:webhooks:read',
+  'signet:webhooks:write',
+]
+
+const DEMO_SCOPES = [
+  'transactions:read',
+  'transactions:write',
+  'accounts:read',
+  'accounts:write',
+  'users:read',
+  'webhooks:read',
+  'webhooks:write',
+  'person:write',
+]
+
+/** As it is written to BOOTSTRAP_FILE: wire names. `key` is shown here and never again. */
+export type BootstrappedClient = {
+  organization_id: string
+  client_id: string
+  key_id: string
+  key: string
+  scopes: string[]
+}
+export type Bootstrapped = { issuer: string; operator: BootstrappedClient; demo?: BootstrappedClient }
+
+/** Undefined when the platform organization is there already. To be called while no other process starts. */
+export async function bootstrap(
+  database: Database,
+  options: {
+    issuer: string
+    keyFormat: KeyFormat
+    withDemo: boolean
+    bootstrapFile: string | undefined
+    now: number
+  },
+): Promise<Bootstrapped | undefined> {
+  return database.transaction(async (transaction) => {
+    const organizationStore = createOrganizationStore(transaction)
+    if (await organizationStore.findPlatform()) return undefined
+
+    const clientStore = createClientStore(transaction)
+    const keyStore = createKeyStore(transaction)
+
+    async function addClient(
+      organization: { name: string; platform?: boolean },
+      client: Pick<
+        typeof clients.$inferInsert,
+        'name' | 'scopes' | 'environment' | 'allowedCidrs' | 'approvedAt'
+      >,
+    ): Promise<BootstrappedClient> {
+      const organizationId = newId('organization')
+      await organizationStore.insert({ id: organizationId, ...organization })
+      const clientId = newId('client')
+      await clientStore.insert({
+        id: clientId,
+        organizationId,
+        status: 'active',
+        rateLimitPerMinute: 600,
+        ...client,
+      })
+      const keyId = newId('key')
+      const { key, lookupId, hash, prefix } = options.keyFormat.generate(client.environment)
+      await keyStore.insert({ id: keyId, clientId, lookupId, hash, prefix })
+      return {
+        organization_id: organizationId,
+        client_id: clientId,
+        key_id: keyId,
+        key,
+        scopes: client.scopes,
+      }
+    }
+
+    const operator = await addClient(
+      { name: 'Platform', platform: true },
+      {
+        name: 'Operator',
+        environment: 'production',
+        scopes: MANAGEMENT_SCOPES,
+        // Said, not left out: a production client names its networks. The operator narrows this.
+        allowedCidrs: ['0.0.0.0/0', '::/0'],
+        approvedAt: new Date(options.now),
+      },
+    )
+    const demo = options.withDemo
+      ? await addClient({ name: 'Demo' }, { name: 'Demo', environment: 'sandbox', scopes: DEMO_SCOPES })
+      : undefined
+    const bootstrapped = { issuer: options.issuer, operator, ...(demo ? { demo } : {}) }
+    // Before the commit: keys that are in the database have been handed over. If the commit fails, the next start
+    // writes the file anew.
+    if (options.bootstrapFile !== undefined) await writePrivately(options.bootstrapFile, bootstrapped)
+    return bootstrapped
+  })
+}
+
+async function writePrivately(path: string, content: Bootstrapped): Promise<void> {
+  const file = await open(`${path}.new`, 'w', 0o600)
+  try {
+    // The mode above counts only where the file did not exist.
+    await file.chmod(0o600)
+    await file.writeFile(`${JSON.stringify(content, undefined, 2)}\n`)
+    await file.sync()
+  } finally {
+    await file.close()
+  }
+  await rename(`${path}.new`, path)
+}

@@ -1,0 +1,148 @@
+/** From the configuration to a service: every dependency is made here and passed down. */
+import { sql } from 'drizzle-orm'
+import type { Hono } from 'hono'
+import type { Logger } from 'pino'
+import { createApp } from './app.ts'
+import { type Bootstrapped, bootstrap } from './bootstrap.ts'
+import { type Clock, systemClock } from './clock.ts'
+import type { Config } from './config.ts'
+import { connectAsPlatform, type DatabaseTarget, disconnect } from './database/database.ts'
+import { withMigratedDatabase } from './database/migrate.ts'
+import { createDelegations } from './delegations/delegations.ts'
+import { createDelegationStore } from './delegations/store.ts'
+import { createExchange } from './exchange/exchange.ts'
+import type { RequestEnv } from './http/request-context.ts'
+import { createKeyFormat } from './keys/key-format.ts'
+import { createKeys } from './keys/keys.ts'
+import { createKeyStore } from './keys/store.ts'
+import { ADMISSION_SETTINGS } from './ledger/admission.ts'
+import { createLedger } from './ledger/ledger.ts'
+import { ensureLedgerPartitions } from './ledger/retention.ts'
+import { createUsage } from './ledger/usage.ts'
+import { createClientAddress } from './network/client-address.ts'
+import { createFailureThrottle } from './network/failure-throttle.ts'
+import { createSealing } from './signing/sealing.ts'
+import { createSigner, ensureSigningKeys } from './signing/signer.ts'
+import { createSigningKeyStore } from './signing/store.ts'
+
+const CACHE_SIZE = 20_000
+const HOUR = 3_600_000
+/** How long another instance's change to the signing keys may go unseen where nothing points it out. */
+const SIGNING_KEY_REFRESH = 30_000
+
+export type Service = {
+  app: Hono<RequestEnv>
+  /** Brings the database up to date and loads the keys. To be repeated until it succeeds. */
+  start(): Promise<Bootstrapped | undefined>
+  /** Writes what has gathered and lets go of the database. */
+  stop(): Promise<void>
+}
+
+export type ServiceOptions = {
+  config: Pick<
+    Config,
+    | 'issuer'
+    | 'defaultAudience'
+    | 'signingAlgorithm'
+    | 'keyVendor'
+    | 'trustedProxies'
+    | 'failedAuthenticationsPerMinute'
+    | 'bootstrapFile'
+  >
+  target: DatabaseTarget
+  keyEncryptionKeys: readonly Uint8Array[]
+  withDemo: boolean
+  log: Logger
+  now?: Clock
+}
+
+export function compose(options: ServiceOptions): Service {
+  const { config, target, log, now = systemClock } = options
+  const reportAs = (what: string) => (error: unknown) => log.error({ err: error }, what)
+
+  // Each kind of work has connections of its own: what is slow in one cannot starve the other.
+  const lookups = connectAsPlatform(target, { max: 4, statementTimeoutMilliseconds: 500 })
+  const admissions = connectAsPlatform(target, {
+    max: 2,
+    statementTimeoutMilliseconds: 500,
+    settings: ADMISSION_SETTINGS,
+  })
+  const background = connectAsPlatform(target, { max: 1, statementTimeoutMilliseconds: 10_000 })
+
+  const keyFormat = createKeyFormat(config.keyVendor)
+  const sealing = createSealing(options.keyEncryptionKeys)
+  const signer = createSigner({
+    store: createSigningKeyStore(lookups),
+    sealing,
+    now,
+    onFailure: reportAs('signing keys'),
+  })
+  const ledger = createLedger({
+    sql: admissions.$client,
+    onFailure: (error, tokens) =>
+      log.error({ err: error, tokens }, 'admission failed; no token of the batch left'),
+  })
+  const usage = createUsage({ database: background, now, onFailure: reportAs('usage was not written') })
+
+  const exchange = createExchange({
+    keyFormat,
+    keys: createKeys({ store: createKeyStore(lookups), cacheSize: CACHE_SIZE }),
+    delegations: createDelegations({ store: createDelegationStore(lookups), cacheSize: CACHE_SIZE }),
+    signer,
+    ledger,
+    usage,
+    throttle: createFailureThrottle(config.failedAuthenticationsPerMinute),
+    now,
+    issuer: config.issuer,
+    defaultAudience: config.defaultAudience,
+  })
+
+  let started = false
+  const timers: NodeJS.Timeout[] = []
+  const every = (milliseconds: number, what: string, task: () => Promise<unknown>) =>
+    timers.push(setInterval(() => task().catch(reportAs(what)), milliseconds).unref())
+
+  async function findUnreadiness(): Promise<string | undefined> {
+    if (!started) return 'starting'
+    const answered = await Promise.race([
+      lookups.execute(sql`select 1`).then(
+        () => true,
+        () => false,
+      ),
+      new Promise<false>((resolve) => setTimeout(resolve, 500, false)),
+    ])
+    return answered ? undefined : 'database'
+  }
+
+  return {
+    app: createApp({
+      log,
+      issuer: config.issuer,
+      clientAddress: createClientAddress(config.trustedProxies),
+      exchange,
+      signer,
+      findUnreadiness,
+    }),
+
+    async start() {
+      const bootstrapped = await withMigratedDatabase(target, async (database) => {
+        await ensureLedgerPartitions(database, now())
+        await ensureSigningKeys(createSigningKeyStore(database), sealing, config.signingAlgorithm, now())
+        // Before anybody's keys are made: what cannot sign should not look as if it had started.
+        await signer.load()
+        return bootstrap(database, { ...config, keyFormat, withDemo: options.withDemo, now: now() })
+      })
+      every(HOUR, 'ledger partitions', () => ensureLedgerPartitions(background, now()))
+      every(SIGNING_KEY_REFRESH, 'signing keys', () => signer.refresh())
+      started = true
+      return bootstrapped
+    },
+
+    async stop() {
+      for (const timer of timers) clearInterval(timer)
+      await ledger.close()
+      await usage.close().catch(reportAs('usage was not written'))
+      await Promise.all([lookups, admissions, background].map(disconnect))
+    },
+  }
+}
