@@ -1,23 +1,21 @@
 /** From the configuration to a service: every dependency is made here and passed down. */
-import { sql } from 'drizzle-orm'
-import type { Hono } from 'hono'
 import type { Logger } from 'pino'
 import { createApp } from './app.ts'
 import { type Bootstrapped, bootstrap } from './bootstrap.ts'
 import { type Clock, systemClock } from './clock.ts'
 import type { Config } from './config.ts'
-import { connectAsPlatform, type DatabaseTarget, disconnect } from './database/database.ts'
+import { answers, connectAsPlatform, type DatabaseTarget, disconnect } from './database/database.ts'
 import { withMigratedDatabase } from './database/migrate.ts'
 import { createDelegations } from './delegations/delegations.ts'
 import { createDelegationStore } from './delegations/store.ts'
 import { createExchange } from './exchange/exchange.ts'
-import type { RequestEnv } from './http/request-context.ts'
 import { createKeyFormat } from './keys/key-format.ts'
 import { createKeys } from './keys/keys.ts'
 import { createKeyStore } from './keys/store.ts'
-import { ADMISSION_SETTINGS } from './ledger/admission.ts'
+import { ADMISSION_SETTINGS, createAdmission } from './ledger/admission.ts'
 import { createLedger } from './ledger/ledger.ts'
 import { ensureLedgerPartitions } from './ledger/retention.ts'
+import { createLedgerStore } from './ledger/store.ts'
 import { createUsage } from './ledger/usage.ts'
 import { createClientAddress } from './network/client-address.ts'
 import { createFailureThrottle } from './network/failure-throttle.ts'
@@ -31,7 +29,7 @@ const HOUR = 3_600_000
 const SIGNING_KEY_REFRESH = 30_000
 
 export type Service = {
-  app: Hono<RequestEnv>
+  app: ReturnType<typeof createApp>
   /** Brings the database up to date and loads the keys. To be repeated until it succeeds. */
   start(): Promise<Bootstrapped | undefined>
   /** Writes what has gathered and lets go of the database. */
@@ -78,11 +76,15 @@ export function compose(options: ServiceOptions): Service {
     onFailure: reportAs('signing keys'),
   })
   const ledger = createLedger({
-    sql: admissions.$client,
+    admitBatch: createAdmission(admissions),
     onFailure: (error, tokens) =>
       log.error({ err: error, tokens }, 'admission failed; no token of the batch left'),
   })
-  const usage = createUsage({ database: background, now, onFailure: reportAs('usage was not written') })
+  const usage = createUsage({
+    store: createLedgerStore(background),
+    now,
+    onFailure: reportAs('usage was not written'),
+  })
 
   const exchange = createExchange({
     keyFormat,
@@ -104,13 +106,7 @@ export function compose(options: ServiceOptions): Service {
 
   async function findUnreadiness(): Promise<string | undefined> {
     if (!started) return 'starting'
-    const answered = await Promise.race([
-      lookups.execute(sql`select 1`).then(
-        () => true,
-        () => false,
-      ),
-      new Promise<false>((resolve) => setTimeout(resolve, 500, false)),
-    ])
+    const answered = await answers(lookups, 500)
     return answered ? undefined : 'database'
   }
 
@@ -126,13 +122,13 @@ export function compose(options: ServiceOptions): Service {
 
     async start() {
       const bootstrapped = await withMigratedDatabase(target, async (database) => {
-        await ensureLedgerPartitions(database, now())
+        await ensureLedgerPartitions(createLedgerStore(database), now())
         await ensureSigningKeys(createSigningKeyStore(database), sealing, config.signingAlgorithm, now())
         // Before anybody's keys are made: what cannot sign should not look as if it had started.
         await signer.load()
         return bootstrap(database, { ...config, keyFormat, withDemo: options.withDemo, now: now() })
       })
-      every(HOUR, 'ledger partitions', () => ensureLedgerPartitions(background, now()))
+      every(HOUR, 'ledger partitions', () => ensureLedgerPartitions(createLedgerStore(background), now()))
       every(SIGNING_KEY_REFRESH, 'signing keys', () => signer.refresh())
       started = true
       return bootstrapped
@@ -141,7 +137,7 @@ export function compose(options: ServiceOptions): Service {
     async stop() {
       for (const timer of timers) clearInterval(timer)
       await ledger.close()
-      await usage.close().catch(reportAs('usage was not written'))
+      await usage.close()
       await Promise.all([lookups, admissions, background].map(disconnect))
     },
   }

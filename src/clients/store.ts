@@ -2,8 +2,6 @@
 import type { Database } from '../database/database.ts'
 import { clients } from '../database/schema.ts'
 
-export type ClientStore = ReturnType<typeof createClientStore>
-
 export function createClientStore(database: Pick<Database, 'insert'>) {
   return {
     async insert(row: typeof clients.$inferInsert) {

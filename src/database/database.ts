@@ -1,4 +1,5 @@
 /** Connections to PostgreSQL. drizzle on postgres.js; what each pool may do and for how long is settled here. */
+import { sql } from 'drizzle-orm'
 import { drizzle, type PostgresJsDatabase } from 'drizzle-orm/postgres-js'
 import postgres from 'postgres'
 import * as schema from './schema.ts'
@@ -47,3 +48,18 @@ export function connectAsPlatform(target: DatabaseTarget, options: PoolOptions):
 
 /** Ends a pool: waits for what runs, a bounded time, then cuts. */
 export const disconnect = (database: Database): Promise<void> => database.$client.end({ timeout: 5 })
+
+/** Whether the database answers within the time. */
+export async function answers(database: Database, milliseconds: number): Promise<boolean> {
+  const answered = database.execute(sql`select 1`).then(
+    () => true,
+    () => false,
+  )
+  const tooLate = Promise.withResolvers<boolean>()
+  const timer = setTimeout(tooLate.resolve, milliseconds, false)
+  try {
+    return await Promise.race([answered, tooLate.promise])
+  } finally {
+    clearTimeout(timer)
+  }
+}

@@ -19,7 +19,7 @@ export type AccessTokenClaims = {
 }
 
 /** Each environment has its own issuer. */
-export const issuerOf = (issuer: string, environment: Environment): string =>
+const issuerOf = (issuer: string, environment: Environment): string =>
   environment === 'production' ? issuer : `${issuer}/sandbox`
 
 /** Times are whole seconds: RFC 7519 allows fractions, some verifiers do not. */

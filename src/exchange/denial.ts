@@ -11,16 +11,22 @@ export type Refusal =
   | { ok: false; reason: 'limited'; window: Window }
   | { ok: false; reason: 'unavailable' }
 
+const INVALID_KEY = 'The key is missing, malformed, unknown, expired or revoked.'
+
 export function toApiError(refusal: Refusal): ApiError {
   switch (refusal.reason) {
     // Whether a key is missing, malformed, unknown, expired or revoked is nobody's business but its owner's.
     case 'key_missing':
+      // RFC 6750 §3.1: who showed no credential is asked for one, and told of no error in it.
+      return new ApiError('invalid_key', INVALID_KEY, {
+        headers: { 'WWW-Authenticate': 'Bearer realm="signet"' },
+      })
     case 'key_malformed':
     case 'key_unknown':
     case 'key_expired':
     case 'key_revoked':
     case 'client_revoked':
-      return new ApiError('invalid_key', 'The key is missing, malformed, unknown, expired or revoked.')
+      return new ApiError('invalid_key', INVALID_KEY)
     case 'several_credentials':
       return new ApiError('invalid_request', 'Present the key once: in Authorization or in X-Api-Key.')
     case 'access_token_presented':

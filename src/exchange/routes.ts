@@ -64,6 +64,8 @@ export function exchangeRoutes(exchange: Exchange): Hono<RequestEnv> {
       })
       if (!answer.ok) throw toApiError(answer)
 
+      // A grant means that the origin is allowed, perhaps by a younger list than the one that was in memory above.
+      if (origin !== undefined) allowOrigin(c, origin)
       c.header('Cache-Control', 'no-store')
       for (const [field, value] of Object.entries(rateLimitFields(answer.window))) c.header(field, value)
       return c.json({

@@ -2,7 +2,7 @@
  * The admission: the one statement that lets tokens out. PostgreSQL is the single point of order; see
  * docs/architecture.md for why each step is as it is.
  */
-import type { Sql } from 'postgres'
+import type { Database } from '../database/database.ts'
 
 /** A policy row as it was when the token was judged. */
 export type Judged = { id: string; version: number }
@@ -51,19 +51,18 @@ type Row = { n: number; admitted: boolean; limit: number; remaining: number; res
 /**
  * Decides on a batch, in order, in one durable transaction. Rejects when it cannot know that the rows are durable;
  * then no token of the batch may leave. A batch whose `signal` is aborted before it has a connection never runs.
- *
- * The transaction is explicit because its commit is what makes the answer mean "durable": a bare statement reports
- * its rows before its implicit commit, and a server that is shut down in between rolls them back.
  */
-export async function admitBatch(
-  sql: Sql,
-  requests: readonly AdmissionRequest[],
-  signal: AbortSignal,
-): Promise<Verdict[]> {
-  const records = JSON.stringify(requests.map(toRecord))
-  const rows = await sql.begin((transaction) => {
-    signal.throwIfAborted()
-    return transaction<Row[]>`
+export type AdmitBatch = (requests: readonly AdmissionRequest[], signal: AbortSignal) => Promise<Verdict[]>
+
+/** The pool must have been made with ADMISSION_SETTINGS. */
+export function createAdmission(database: Database): AdmitBatch {
+  return async (requests, signal) => {
+    const records = JSON.stringify(requests.map(toRecord))
+    // The transaction is explicit because its commit is what makes the answer mean "durable": a bare statement reports
+    // its rows before its implicit commit, and a server that is shut down in between rolls them back.
+    const rows = await database.$client.begin((transaction) => {
+      signal.throwIfAborted()
+      return transaction<Row[]>`
         with asked as materialized (
           select * from jsonb_to_recordset(${records}::text::jsonb) as r (
             n integer, jti text, issued_at bigint, expires_at bigint, environment text, scopes text[], audience text,
@@ -150,8 +149,9 @@ export async function admitBatch(
         select n, admitted, rate_limit as limit, remaining::integer,
           ceil(extract(epoch from date_trunc('minute', now()) + interval '1 minute' - now()))::integer as reset_seconds
         from judged`
-  })
-  return toVerdicts(requests.length, rows)
+    })
+    return toVerdicts(requests.length, rows)
+  }
 }
 
 function toRecord(request: AdmissionRequest, n: number) {

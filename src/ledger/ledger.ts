@@ -2,13 +2,12 @@
  * The ledger commits in groups: while one batch is in flight, the next one gathers. A token may leave only once its
  * admission says so.
  */
-import type { Sql } from 'postgres'
-import { type AdmissionRequest, admitBatch, type Verdict, type Window } from './admission.ts'
+import type { AdmissionRequest, AdmitBatch, Verdict, Window } from './admission.ts'
 
 export type Admission = Verdict | { outcome: 'unavailable' }
 
 export type LedgerOptions = {
-  sql: Sql
+  admitBatch: AdmitBatch
   /** Milliseconds on a clock that never jumps. */
   monotonicNow?: () => number
   /** Tokens in one transaction. */
@@ -34,7 +33,7 @@ type Waiting = { request: AdmissionRequest; deadline: number; settle: (admission
 const UNAVAILABLE: Admission = { outcome: 'unavailable' }
 
 export function createLedger(options: LedgerOptions): Ledger {
-  const { sql, batchSize = 256, bufferSize = 2048, deadlineMilliseconds = 800, onFailure } = options
+  const { admitBatch, batchSize = 256, bufferSize = 2048, deadlineMilliseconds = 800, onFailure } = options
   const now = options.monotonicNow ?? performance.now.bind(performance)
   const blocked = createBlockedWindows(now)
   let waiting: Waiting[] = []
@@ -83,7 +82,7 @@ export function createLedger(options: LedgerOptions): Ledger {
       controller.abort(error)
       expired.reject(error)
     }, patience)
-    const deciding = admitBatch(sql, requests, controller.signal)
+    const deciding = admitBatch(requests, controller.signal)
     deciding.catch(() => {})
     try {
       return await Promise.race([deciding, expired.promise])

@@ -3,8 +3,6 @@ import { eq } from 'drizzle-orm'
 import type { Database } from '../database/database.ts'
 import { organizations } from '../database/schema.ts'
 
-export type OrganizationStore = ReturnType<typeof createOrganizationStore>
-
 export function createOrganizationStore(database: Pick<Database, 'select' | 'insert'>) {
   return {
     /** The one that operates this service; there is none before the first start. */

@@ -7,6 +7,7 @@ import type { TestProject } from 'vitest/node'
 import { startEmbeddedPostgres } from '../../src/database/embedded.ts'
 import { withMigratedDatabase } from '../../src/database/migrate.ts'
 import { ensureLedgerPartitions } from '../../src/ledger/retention.ts'
+import { createLedgerStore } from '../../src/ledger/store.ts'
 
 declare module 'vitest' {
   export interface ProvidedContext {
@@ -20,7 +21,7 @@ export default async function setup(project: TestProject) {
   const admin = postgres({ ...embedded.superuser, max: 1, onnotice: () => {} })
   await admin.unsafe('create database signet_template owner signet')
   await withMigratedDatabase({ ...embedded.connection, database: 'signet_template' }, (database) =>
-    ensureLedgerPartitions(database, Date.now()),
+    ensureLedgerPartitions(createLedgerStore(database), Date.now()),
   )
   await admin.end()
   const { host, port } = embedded.connection
