@@ -61,7 +61,7 @@ export function compose(options: ServiceOptions): Service {
   // Each kind of work has connections of its own: what is slow in one cannot starve the other.
   const lookups = connectAsPlatform(target, { max: 4, statementTimeoutMilliseconds: 500 })
   const admissions = connectAsPlatform(target, {
-    max: 2,
+    max: 3,
     statementTimeoutMilliseconds: 500,
     settings: ADMISSION_SETTINGS,
   })

@@ -44,7 +44,7 @@ export type Verdict =
  * Settings of the sessions that run the statement. Behind row-level security the planner expects almost no rows, and
  * loops over the batch once for each of its records; without nested loops it hashes, and the cost grows linearly.
  */
-export const ADMISSION_SETTINGS = { enable_nestloop: 'off', jit: 'off' }
+export const ADMISSION_SETTINGS = { enable_nestloop: 'off', jit: 'off', plan_cache_mode: 'force_generic_plan' }
 
 type Row = { n: number; admitted: boolean; limit: number; remaining: number; reset_seconds: number }
 

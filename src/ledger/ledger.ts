@@ -1,5 +1,5 @@
 /**
- * The ledger commits in groups: while one batch is in flight, the next one gathers. A token may leave only once its
+ * The ledger commits in groups: while batches are in flight, the next one gathers. A token may leave only once its
  * admission says so.
  */
 import type { AdmissionRequest, AdmitBatch, Verdict, Window } from './admission.ts'
@@ -10,6 +10,8 @@ export type LedgerOptions = {
   admitBatch: AdmitBatch
   /** Milliseconds on a clock that never jumps. */
   monotonicNow?: () => number
+  /** Batches in flight at once: with two, one gathers and signs while the other is in the database. */
+  concurrency?: number
   /** Tokens in one transaction. */
   batchSize?: number
   /** Tokens that may wait for theirs; one more is refused at once. */
@@ -33,22 +35,28 @@ type Waiting = { request: AdmissionRequest; deadline: number; settle: (admission
 const UNAVAILABLE: Admission = { outcome: 'unavailable' }
 
 export function createLedger(options: LedgerOptions): Ledger {
-  const { admitBatch, batchSize = 256, bufferSize = 2048, deadlineMilliseconds = 800, onFailure } = options
+  const { admitBatch, concurrency = 2, batchSize = 256, bufferSize = 2048, onFailure } = options
+  const { deadlineMilliseconds = 800 } = options
   const now = options.monotonicNow ?? performance.now.bind(performance)
   const blocked = createBlockedWindows(now)
   let waiting: Waiting[] = []
-  let inFlight: Promise<void> | undefined
+  let inFlight = 0
+  let isScheduled = false
   let closed = false
+  const idle: (() => void)[] = []
 
-  async function commitWaiting(): Promise<void> {
-    // The requests of this turn of the event loop share a batch, at no cost in time.
-    await new Promise(setImmediate)
-    while (waiting.length > 0) {
+  function commitWaiting(): void {
+    isScheduled = false
+    while (waiting.length > 0 && inFlight < concurrency) {
       const batch = waiting.slice(0, batchSize)
       waiting = waiting.slice(batchSize)
-      await commit(batch)
+      inFlight++
+      commit(batch).finally(() => {
+        inFlight--
+        commitWaiting()
+      })
     }
-    inFlight = undefined
+    if (inFlight === 0) for (const resolve of idle.splice(0)) resolve()
   }
 
   async function commit(batch: Waiting[]): Promise<void> {
@@ -96,13 +104,20 @@ export function createLedger(options: LedgerOptions): Ledger {
       if (closed || waiting.length >= bufferSize) return Promise.resolve(UNAVAILABLE)
       return new Promise((settle) => {
         waiting.push({ request, deadline: now() + deadlineMilliseconds, settle })
-        inFlight ??= commitWaiting()
+        // The requests of this turn of the event loop share a batch, at no cost in time.
+        if (!isScheduled && inFlight < concurrency) {
+          isScheduled = true
+          setImmediate(commitWaiting)
+        }
       })
     },
     blockedWindow: blocked.find,
-    async close() {
+    close() {
       closed = true
-      await inFlight
+      return new Promise((resolve) => {
+        idle.push(resolve)
+        commitWaiting()
+      })
     },
   }
 }
