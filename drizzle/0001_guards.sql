@@ -1,21 +1,34 @@
 -- The shared version trigger: whatever changes a policy row, in whatever program, raises its version, and with it
 -- makes every cached copy of the row stale. The sequence (not version + 1) keeps versions from ever returning.
-CREATE FUNCTION raise_version() RETURNS trigger LANGUAGE plpgsql AS $$
+--
+-- Before that, it takes an advisory lock in the row's name: alone, to the end of the transaction. Admissions share
+-- these locks (src/ledger/admission.ts), so a change commits after every admission that it does not stop. A waiting
+-- change is not overtaken: while it waits, admissions cannot share the lock. A key's lock is that of its client.
+CREATE FUNCTION guard_policy() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
+  PERFORM pg_advisory_xact_lock(hashtextextended(to_jsonb(OLD) ->> TG_ARGV[0], 0));
+  IF TG_OP = 'DELETE' THEN
+    RETURN OLD;
+  END IF;
   NEW.version := nextval('policy_version');
   RETURN NEW;
 END
 $$;
 --> statement-breakpoint
-CREATE TRIGGER raise_version BEFORE UPDATE ON organizations FOR EACH ROW EXECUTE FUNCTION raise_version();
+CREATE TRIGGER guard_policy BEFORE UPDATE OR DELETE ON organizations
+  FOR EACH ROW EXECUTE FUNCTION guard_policy('id');
 --> statement-breakpoint
-CREATE TRIGGER raise_version BEFORE UPDATE ON clients FOR EACH ROW EXECUTE FUNCTION raise_version();
+CREATE TRIGGER guard_policy BEFORE UPDATE OR DELETE ON clients
+  FOR EACH ROW EXECUTE FUNCTION guard_policy('id');
 --> statement-breakpoint
-CREATE TRIGGER raise_version BEFORE UPDATE ON keys FOR EACH ROW EXECUTE FUNCTION raise_version();
+CREATE TRIGGER guard_policy BEFORE UPDATE OR DELETE ON keys
+  FOR EACH ROW EXECUTE FUNCTION guard_policy('client_id');
 --> statement-breakpoint
-CREATE TRIGGER raise_version BEFORE UPDATE ON delegations FOR EACH ROW EXECUTE FUNCTION raise_version();
+CREATE TRIGGER guard_policy BEFORE UPDATE OR DELETE ON delegations
+  FOR EACH ROW EXECUTE FUNCTION guard_policy('id');
 --> statement-breakpoint
-CREATE TRIGGER raise_version BEFORE UPDATE ON signing_keys FOR EACH ROW EXECUTE FUNCTION raise_version();
+CREATE TRIGGER guard_policy BEFORE UPDATE OR DELETE ON signing_keys
+  FOR EACH ROW EXECUTE FUNCTION guard_policy('kid');
 --> statement-breakpoint
 
 -- Row-level security, forced, so that it binds the owner of the tables too. Two settings decide what a connection

@@ -24,9 +24,7 @@ export function createApp(dependencies: {
   const app = new Hono<RequestEnv>()
   app.use(requestContext(dependencies))
   app.onError((error, c) => renderError(c, error))
-  app.notFound(() => {
-    throw new ApiError('not_found', 'There is no such resource.')
-  })
+  app.notFound((c) => renderError(c, new ApiError('not_found', 'There is no such resource.')))
 
   app.route('/', exchangeRoutes(exchange))
   app.route('/', jwksRoutes(signer))

@@ -18,12 +18,14 @@ import { ensureLedgerPartitions } from './ledger/retention.ts'
 import { createLedgerStore } from './ledger/store.ts'
 import { createUsage } from './ledger/usage.ts'
 import { createClientAddress } from './network/client-address.ts'
-import { createFailureThrottle } from './network/failure-throttle.ts'
+import { createThrottle } from './network/throttle.ts'
 import { createSealing } from './signing/sealing.ts'
 import { createSigner, ensureSigningKeys } from './signing/signer.ts'
 import { createSigningKeyStore } from './signing/store.ts'
 
 const CACHE_SIZE = 20_000
+/** A client's, before it gets 429 for each: enough for any mistake, too little to keep the database busy. */
+const DENIALS_PER_MINUTE = 1000
 const HOUR = 3_600_000
 /** How long another instance's change to the signing keys may go unseen where nothing points it out. */
 const SIGNING_KEY_REFRESH = 30_000
@@ -93,7 +95,8 @@ export function compose(options: ServiceOptions): Service {
     signer,
     ledger,
     usage,
-    throttle: createFailureThrottle(config.failedAuthenticationsPerMinute),
+    failures: createThrottle(config.failedAuthenticationsPerMinute),
+    denials: createThrottle(DENIALS_PER_MINUTE),
     now,
     issuer: config.issuer,
     defaultAudience: config.defaultAudience,

@@ -108,7 +108,7 @@ const Environment = v.object({
     ),
     '',
   ),
-  FAILED_AUTHENTICATIONS_PER_MINUTE: v.optional(wholeNumber(1, 1_000_000), '100'),
+  FAILED_AUTHENTICATIONS_PER_MINUTE: v.optional(wholeNumber(1, 1_000_000), '300'),
   LOG_LEVEL: v.optional(v.picklist(LOG_LEVELS, `must be one of ${LOG_LEVELS.join(', ')}`), 'info'),
 })
 

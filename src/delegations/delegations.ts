@@ -6,6 +6,8 @@ import type { DelegationParties, DelegationRows, DelegationStore } from './store
 export type { DelegationRows }
 
 export type Delegations = {
+  /** From memory only. */
+  recall(parties: DelegationParties): DelegationRows | undefined
   /** The delegation between these parties, whatever its status; undefined when there is none. */
   find(parties: DelegationParties): Promise<DelegationRows | undefined>
   /** From rows younger than `judged`. */
@@ -24,6 +26,7 @@ export function createDelegations(options: { store: DelegationStore; cacheSize: 
     read: (id, readOptions) => options.store.find(partiesOf(id), readOptions),
   })
   return {
+    recall: (parties) => cache.recall(idOf(parties)),
     async find(parties) {
       // What cannot be an id names no organization; the database need not be asked.
       return ORGANIZATION_ID.test(parties.organizationId) ? cache.find(idOf(parties)) : undefined

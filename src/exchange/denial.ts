@@ -7,7 +7,7 @@ export type Refusal =
   | Denial
   | { ok: false; reason: 'key_missing' | 'key_malformed' | 'key_unknown' }
   | { ok: false; reason: 'several_credentials' | 'access_token_presented' }
-  | { ok: false; reason: 'too_many_failures'; retryAfterSeconds: number }
+  | { ok: false; reason: 'too_many_refusals'; retryAfterSeconds: number }
   | { ok: false; reason: 'limited'; window: Window }
   | { ok: false; reason: 'unavailable' }
 
@@ -70,8 +70,8 @@ export function toApiError(refusal: Refusal): ApiError {
         '/audience',
         'must be the audience of the client, or absent',
       )
-    case 'too_many_failures':
-      return new ApiError('rate_limited', 'Too many failed authentications from this address.', {
+    case 'too_many_refusals':
+      return new ApiError('rate_limited', 'Too many refused requests; slow down.', {
         headers: { 'Retry-After': String(refusal.retryAfterSeconds) },
       })
     case 'limited':

@@ -12,7 +12,8 @@ import type { PresentedKey } from '../keys/presented-key.ts'
 import type { Judged, Window } from '../ledger/admission.ts'
 import type { Ledger } from '../ledger/ledger.ts'
 import type { Usage } from '../ledger/usage.ts'
-import type { FailureThrottle } from '../network/failure-throttle.ts'
+import { sourceOf } from '../network/address.ts'
+import type { Throttle } from '../network/throttle.ts'
 import type { Signer } from '../signing/signer.ts'
 import { type AccessTokenClaims, buildClaims } from './claims.ts'
 import type { Refusal } from './denial.ts'
@@ -51,13 +52,27 @@ export function createExchange(dependencies: {
   signer: Signer
   ledger: Ledger
   usage: Usage
-  throttle: FailureThrottle
+  /** By source, never by the key that was named: else whoever knows a key's first characters could lock it out. */
+  failures: Throttle
+  /** By client. */
+  denials: Throttle
   now: Clock
   issuer: string
   defaultAudience: string
 }): Exchange {
-  const { keyFormat, keys, delegations, signer, ledger, usage, throttle, now, issuer, defaultAudience } =
-    dependencies
+  const {
+    keyFormat,
+    keys,
+    delegations,
+    signer,
+    ledger,
+    usage,
+    failures,
+    denials,
+    now,
+    issuer,
+    defaultAudience,
+  } = dependencies
 
   return async function exchange(request) {
     // 1. Exactly one credential, and it is a well-formed key.
@@ -70,10 +85,10 @@ export function createExchange(dependencies: {
 
     // 2. The key proves itself, from memory or from the database. A source that failed too often gets no reads.
     let credential = keys.recall(key)
+    let isGuess = credential !== undefined
     if (!credential) {
-      const retryAfterSeconds = await throttle.blockedSeconds(clientAddress)
-      if (retryAfterSeconds !== undefined)
-        return { ok: false, reason: 'too_many_failures', retryAfterSeconds }
+      const retryAfterSeconds = await failures.blockedSeconds(sourceOf(clientAddress))
+      if (retryAfterSeconds !== undefined) return tooMany(retryAfterSeconds)
       credential = await keys.authenticate(key)
     }
     if (!credential) return refuseFailed('key_unknown', clientAddress)
@@ -81,14 +96,20 @@ export function createExchange(dependencies: {
 
     // 3. What is asked for.
     const asked = await request.readBody()
-    let mandate = await findMandate(credential, asked)
+    let mandate = recallMandate(credential, asked)
+    if (mandate) isGuess = true
+    else mandate = await findMandate(credential, asked)
 
     for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
       // 4. May this key have it? Rows from memory may say yes, since the admission checks them; a no needs fresh ones.
       const at = now()
       const circumstances = { now: at, clientAddress, origin, issuer, defaultAudience }
       const decision = evaluate({ ...credential, mandate }, asked, circumstances)
-      if (!decision.ok && attempt > 1) return refuseDenied(decision, credential, clientAddress)
+      if (!decision.ok) {
+        const retryAfterSeconds = await blockedFor(decision, credential, clientAddress)
+        if (retryAfterSeconds !== undefined) return tooMany(retryAfterSeconds)
+        if (!isGuess) return refuseDenied(decision, credential, clientAddress)
+      }
 
       if (decision.ok) {
         // 5. A client that has used up its window costs nothing more.
@@ -126,36 +147,49 @@ export function createExchange(dependencies: {
       credential = await keys.authenticateAgain(key, judged, settle)
       if (!credential) return refuseFailed('key_unknown', clientAddress)
       mandate = await findMandateAgain(credential, asked, mandate, settle)
+      isGuess = false
     }
     return unavailable
   }
 
   async function refuseFailed(reason: FailedReason, clientAddress: string): Promise<Refusal> {
-    await throttle.recordFailure(clientAddress)
+    const source = sourceOf(clientAddress)
+    const retryAfterSeconds = await failures.blockedSeconds(source)
+    if (retryAfterSeconds !== undefined) return tooMany(retryAfterSeconds)
+    await failures.record(source)
     return { ok: false, reason }
   }
 
-  /** A revoked or expired key is a failed authentication like an unknown one; the rest is its client's refusal. */
   async function refuseDenied(
     denial: Denial,
     { client }: Credential,
     clientAddress: string,
   ): Promise<Refusal> {
-    switch (denial.reason) {
-      case 'key_expired':
-      case 'key_revoked':
-      case 'client_revoked':
-        await throttle.recordFailure(clientAddress)
-        return denial
-      default:
-        usage.countDenied(client.id)
-        return denial
+    if (isFailedAuthentication(denial)) await failures.record(sourceOf(clientAddress))
+    else {
+      await denials.record(client.id)
+      usage.countDenied(client.id)
     }
+    return denial
+  }
+
+  /** A refusal costs reads; who has had too many lately gets a 429 without one. */
+  function blockedFor(
+    denial: Denial,
+    { client }: Credential,
+    clientAddress: string,
+  ): Promise<number | undefined> {
+    return isFailedAuthentication(denial)
+      ? failures.blockedSeconds(sourceOf(clientAddress))
+      : denials.blockedSeconds(client.id)
+  }
+
+  function recallMandate({ client, owner }: Credential, asked: TokenRequest): Mandate {
+    return client.kind === 'partner' ? delegations.recall(partiesOf(client, owner, asked)) : undefined
   }
 
   async function findMandate({ client, owner }: Credential, asked: TokenRequest): Promise<Mandate> {
-    if (client.kind !== 'partner') return undefined
-    return delegations.find(partiesOf(client, owner, asked))
+    return client.kind === 'partner' ? delegations.find(partiesOf(client, owner, asked)) : undefined
   }
 
   async function findMandateAgain(
@@ -185,6 +219,16 @@ export function createExchange(dependencies: {
 type Mandate = DelegationRows | undefined
 type FailedReason = 'key_missing' | 'key_malformed' | 'key_unknown'
 
+/** An expired or revoked key is none; whatever else is refused was asked for by a good one. */
+function isFailedAuthentication({ reason }: Denial): boolean {
+  return reason === 'key_expired' || reason === 'key_revoked' || reason === 'client_revoked'
+}
+
+const tooMany = (retryAfterSeconds: number): Refusal => ({
+  ok: false,
+  reason: 'too_many_refusals',
+  retryAfterSeconds,
+})
 const refuse = (reason: 'several_credentials' | 'access_token_presented'): Refusal => ({ ok: false, reason })
 const unavailable: Refusal = { ok: false, reason: 'unavailable' }
 

@@ -5,6 +5,8 @@ import { ApiError, type MemberError } from '../errors.ts'
 
 const MAX_BYTES = 16 * 1024
 const MAX_DEPTH = 16
+/** Longer than the name of any member, shorter than any key. */
+const MAX_NAME_LENGTH = 40
 const MEDIA_TYPE = /^application\/json[\t ]*(?:;[\t ]*charset="?utf-8"?[\t ]*)?$/i
 
 /**
@@ -25,7 +27,8 @@ export async function readJsonBody<Schema extends v.GenericSchema>(
       headers: { 'Accept-Encoding': 'identity' },
     })
 
-  const parsed = v.safeParse(schema, parseStrictJson(await readText(c)))
+  // One member, one error: the first rule that it breaks.
+  const parsed = v.safeParse(schema, parseStrictJson(await readText(c)), { abortPipeEarly: true })
   if (parsed.success) return parsed.output
   const errors = parsed.issues.map(toMemberError)
   throw new ApiError('invalid_request', 'The body breaks a rule; see errors.', { errors })
@@ -105,15 +108,16 @@ const tooLarge = () =>
   })
 
 function toMemberError(issue: v.BaseIssue<unknown>): MemberError {
-  const pointer = (issue.path ?? [])
-    .map(({ key }) => `/${String(key).replaceAll('~', '~0').replaceAll('/', '~1')}`)
-    .join('')
+  const names = (issue.path ?? []).map(({ key }) => String(key))
+  // So long a name is a value in the wrong place, a key perhaps, and is not repeated: its object is pointed to.
+  if ((names.at(-1)?.length ?? 0) > MAX_NAME_LENGTH) names.pop()
+  const pointer = names.map((name) => `/${name.replaceAll('~', '~0').replaceAll('/', '~1')}`).join('')
   return { pointer, detail: describe(issue) }
 }
 
 /** valibot's own messages repeat what was received; ours say what was expected. */
 function describe(issue: v.BaseIssue<unknown>): string {
-  if (issue.type === 'strict_object')
+  if (issue.type === 'strict_object' && issue.expected !== 'Object')
     return issue.expected === 'never' ? 'is not a member here' : 'is required'
   return issue.kind === 'schema' ? `must be ${typeName(issue.expected)}` : issue.message
 }

@@ -1,6 +1,7 @@
 /** What every request has: an id, a log that bears it, and the address it came from. */
 import type { HttpBindings } from '@hono/node-server'
 import type { MiddlewareHandler } from 'hono'
+import { routePath } from 'hono/route'
 import type { Logger } from 'pino'
 
 export type RequestEnv = {
@@ -16,7 +17,7 @@ export type RequestEnv = {
 
 /**
  * Gives each request an id of its own (never the caller's: logs must not be forged) and logs how it ended. The log
- * holds the path but never the query, a header or a body: that is where secrets travel.
+ * holds the route but never the path, the query, a header or a body: that is where secrets travel.
  */
 export function requestContext(options: {
   log: Logger
@@ -38,7 +39,12 @@ export function requestContext(options: {
     await next()
     if (logEach)
       c.var.log.debug(
-        { method: c.req.method, path: c.req.path, status: c.res.status, ms: performance.now() - began },
+        {
+          method: c.req.method,
+          route: routePath(c, -1),
+          status: c.res.status,
+          ms: performance.now() - began,
+        },
         'answered',
       )
   }

@@ -41,10 +41,15 @@ export type Verdict =
   | { outcome: 'stale' }
 
 /**
- * Settings of the sessions that run the statement. Behind row-level security the planner expects almost no rows, and
- * loops over the batch once for each of its records; without nested loops it hashes, and the cost grows linearly.
+ * Settings of the sessions that run the statement. The planner cannot know how large a batch is, and expects next to
+ * nothing behind row-level security: left alone, it joins by looping over the batch for each of its records. Without
+ * nested loops it hashes, and the cost grows linearly; rows of tables are looked up by index, one by one.
  */
-export const ADMISSION_SETTINGS = { enable_nestloop: 'off', jit: 'off', plan_cache_mode: 'force_generic_plan' }
+export const ADMISSION_SETTINGS = {
+  enable_nestloop: 'off',
+  jit: 'off',
+  plan_cache_mode: 'force_generic_plan',
+}
 
 type Row = { n: number; admitted: boolean; limit: number; remaining: number; reset_seconds: number }
 
@@ -58,11 +63,20 @@ export type AdmitBatch = (requests: readonly AdmissionRequest[], signal: AbortSi
 export function createAdmission(database: Database): AdmitBatch {
   return async (requests, signal) => {
     const records = JSON.stringify(requests.map(toRecord))
+    const locks = [...new Set(requests.flatMap(lockedRows))].join(' ')
     // The transaction is explicit because its commit is what makes the answer mean "durable": a bare statement reports
     // its rows before its implicit commit, and a server that is shut down in between rolls them back.
-    const rows = await database.$client.begin((transaction) => {
+    const [, rows] = await database.$client.begin((transaction) => {
       signal.throwIfAborted()
-      return transaction<Row[]>`
+      return Promise.all([
+        // 0. Share the locks of the policy rows with other admissions, so that whoever changes one commits after this
+        // transaction. A lock that somebody has or waits for is not waited for: that row counts as changed. This is a
+        // statement of its own because the next one must see all that was committed before the locks were had.
+        transaction`
+          select set_config('signet.busy', coalesce(string_agg(id, ' ')
+            filter (where not pg_try_advisory_xact_lock_shared(hashtextextended(id, 0))), ''), true)
+          from unnest(string_to_array(${locks}, ' ')) as id`,
+        transaction<Row[]>`
         with asked as materialized (
           select * from jsonb_to_recordset(${records}::text::jsonb) as r (
             n integer, jti text, issued_at bigint, expires_at bigint, environment text, scopes text[], audience text,
@@ -71,44 +85,23 @@ export function createAdmission(database: Database): AdmitBatch {
             delegation_id text, delegation_version bigint, kid text, kid_version bigint)
         ),
 
-        -- 1. Which policy rows still are what the token was judged by? FOR SHARE holds off whoever would change one
-        -- until this transaction has committed, so that a revocation's commit comes after every token it did not
-        -- stop. SKIP LOCKED treats a row that somebody is changing as changed: only its own tokens wait.
-        fresh_keys as materialized (
-          select id, version from keys
-          where id = any (array(select distinct key_id from asked)) and (expires_at is null or expires_at > now())
-          for share skip locked
-        ),
-        fresh_clients as materialized (
-          select id, version, rate_limit_per_minute as rate_limit from clients
-          where id = any (array(select distinct client_id from asked))
-          for share skip locked
-        ),
-        fresh_organizations as materialized (
-          select id, version from organizations
-          where id = any (array(select owner_id from asked union select organization_id from asked))
-          for share skip locked
-        ),
-        fresh_delegations as materialized (
-          select id, version from delegations
-          where id = any (array(select distinct delegation_id from asked where delegation_id is not null))
-          for share skip locked
-        ),
-        fresh_signing_keys as materialized (
-          select kid, version from signing_keys
-          where kid = any (array(select distinct kid from asked))
-          for share skip locked
-        ),
+        -- 1. Which tokens were judged by policy rows that still are what they were?
         fresh as materialized (
           select a.*, c.rate_limit, row_number() over (partition by a.client_id order by a.n) as place
           from asked a
-          join fresh_clients c on c.id = a.client_id and c.version = a.client_version
-          where (a.key_id, a.key_version) in (select id, version from fresh_keys)
-            and (a.owner_id, a.owner_version) in (select id, version from fresh_organizations)
-            and (a.organization_id, a.organization_version) in (select id, version from fresh_organizations)
-            and (a.kid, a.kid_version) in (select kid, version from fresh_signing_keys)
+          cross join lateral (
+            select rate_limit_per_minute as rate_limit from clients
+            where id = a.client_id and version = a.client_version offset 0
+          ) c
+          where a.key_version = (select version from keys
+              where id = a.key_id and (expires_at is null or expires_at > now()))
+            and a.owner_version = (select version from organizations where id = a.owner_id)
+            and a.organization_version = (select version from organizations where id = a.organization_id)
+            and a.kid_version = (select version from signing_keys where kid = a.kid)
             and (a.delegation_id is null
-              or (a.delegation_id, a.delegation_version) in (select id, version from fresh_delegations))
+              or a.delegation_version = (select version from delegations where id = a.delegation_id))
+            and not string_to_array(current_setting('signet.busy'), ' ')
+              && array[a.client_id, a.owner_id, a.organization_id, a.delegation_id, a.kid]
         ),
 
         -- 2. The clients' windows, cut by this database's clock, locked in the order of client_id so that instances
@@ -148,10 +141,17 @@ export function createAdmission(database: Database): AdmitBatch {
         -- 4. What is not in the answer is stale.
         select n, admitted, rate_limit as limit, remaining::integer,
           ceil(extract(epoch from date_trunc('minute', now()) + interval '1 minute' - now()))::integer as reset_seconds
-        from judged`
+        from judged`,
+      ])
     })
     return toVerdicts(requests.length, rows)
   }
+}
+
+/** Whose locks a token needs. A key's changes are under its client's lock. */
+const lockedRows = (request: AdmissionRequest): string[] => {
+  const rows = [request.client, request.owner, request.organization, request.signingKey]
+  return (request.delegation ? [...rows, request.delegation] : rows).map(({ id }) => id)
 }
 
 function toRecord(request: AdmissionRequest, n: number) {

@@ -37,12 +37,12 @@ export function compileNetworks(entries: readonly string[]): Networks {
 }
 
 function parseNetwork(entry: string): [ipaddr.IPv4 | ipaddr.IPv6, number] {
-  const [text = '', prefixText] = entry.split('/')
-  const version = text.includes('%') ? 0 : isIP(text)
+  // Strictly: to Number, `10.0.0.0/` and `10.0.0.0/ ` would be networks of the whole internet.
+  const [, text = '', prefixText] = /^([^/%]+)(?:\/(\d{1,3}))?$/.exec(entry) ?? []
+  const version = isIP(text)
   const bits = version === 4 ? 32 : 128
   const prefix = prefixText === undefined ? bits : Number(prefixText)
-  if (version === 0 || !Number.isInteger(prefix) || prefix < 0 || prefix > bits)
-    throw new TypeError('not an IP address or CIDR network')
+  if (version === 0 || prefix > bits) throw new TypeError('not an IP address or CIDR network')
   const address = ipaddr.parse(text)
   // A mapped network is the IPv4 network that it carries: addresses are compared in that form.
   if (address instanceof ipaddr.IPv6 && address.isIPv4MappedAddress() && prefix >= 96)

@@ -108,8 +108,14 @@ test('refusals and uses are counted beside the ledger, off the request path', as
       { timeout: 8000 },
     )
     .toMatchObject({ admitted: 2, limited: 8, denied: 1 })
-  const [use] =
-    await database.sql`select last_used_ip::text, last_used_at > now() - interval '1 minute' as recent
-    from key_usage where key_id = ${client.keyId}`
-  expect(use).toMatchObject({ last_used_ip: '127.0.0.1/32', recent: true })
+  await expect
+    .poll(
+      async () =>
+        (
+          await database.sql`select last_used_ip::text, last_used_at > now() - interval '1 minute' as recent
+            from key_usage where key_id = ${client.keyId}`
+        )[0],
+      { timeout: 8000 },
+    )
+    .toMatchObject({ last_used_ip: '127.0.0.1/32', recent: true })
 }, 90_000)

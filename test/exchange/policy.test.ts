@@ -1,0 +1,224 @@
+import { describe, expect, test } from 'vitest'
+import {
+  type Circumstances,
+  evaluate,
+  MAX_EXPIRY_SECONDS,
+  MIN_EXPIRY_SECONDS,
+  type Standing,
+  type TokenRequest,
+} from '../../src/exchange/policy.ts'
+import { compileNetworks } from '../../src/network/address.ts'
+
+const NOW = Date.UTC(2027, 0, 1)
+const ISSUER = 'https://issuer.test'
+const circumstances: Circumstances = {
+  now: NOW,
+  clientAddress: '192.0.2.1',
+  origin: undefined,
+  issuer: ISSUER,
+  defaultAudience: 'https://api.test',
+}
+const request: TokenRequest = {
+  organizationId: 'org_own',
+  scopes: ['a', 'b'],
+  expirySeconds: undefined,
+  audience: undefined,
+}
+const own: Standing = {
+  key: { expiresAt: null, revokedAt: null },
+  client: {
+    organizationId: 'org_own',
+    environment: 'production',
+    kind: 'organization',
+    scopes: ['a', 'b', 'signet:keys:read', 'signet:keys:write'],
+    audience: null,
+    maxExpirySeconds: MAX_EXPIRY_SECONDS,
+    allowedOrigins: null,
+    status: 'active',
+  },
+  allowedNetworks: undefined,
+  owner: { id: 'org_own', name: 'Own', status: 'active' },
+  mandate: undefined,
+}
+const client = (more: Partial<Standing['client']>): Standing => ({
+  ...own,
+  client: { ...own.client, ...more },
+})
+const key = (more: Partial<Standing['key']>): Standing => ({ ...own, key: { ...own.key, ...more } })
+type Mandate = NonNullable<Standing['mandate']>
+const partner = (
+  delegation: Partial<Mandate['delegation']> = {},
+  organization: Partial<Mandate['organization']> = {},
+): Standing => ({
+  ...client({ kind: 'partner' }),
+  mandate: {
+    organization: { id: 'org_other', name: 'Other', status: 'active', ...organization },
+    delegation: { scopes: ['a', 'b'], maxExpirySeconds: MAX_EXPIRY_SECONDS, status: 'active', ...delegation },
+  },
+})
+const forOther = { organizationId: 'org_other' }
+
+const granted = { ok: true, scopes: ['a', 'b'], audience: 'https://api.test', expirySeconds: 3600 }
+const denied = (reason: string, more: object = {}) => ({ ok: false, reason, ...more })
+
+type Case = [name: string, standing: Standing, asked: Partial<TokenRequest>, expected: object]
+const each = (cases: Case[], around: Partial<Circumstances> = {}) =>
+  test.each(cases)('%s', (_name, standing, asked, expected) => {
+    const decision = evaluate(standing, { ...request, ...asked }, { ...circumstances, ...around })
+    expect(decision).toMatchObject(expected)
+  })
+
+describe('the key', () => {
+  each([
+    ['in order', own, {}, { ...granted, organization: { id: 'org_own', name: 'Own' } }],
+    ['revoked 1 ms ago', key({ revokedAt: new Date(NOW - 1) }), {}, denied('key_revoked')],
+    ['revoked, by a later time', key({ revokedAt: new Date(NOW + 1) }), {}, denied('key_revoked')],
+    ['expires in 1 ms', key({ expiresAt: new Date(NOW + 1) }), {}, granted],
+    ['expires now', key({ expiresAt: new Date(NOW) }), {}, denied('key_expired')],
+    ['expired 1 ms ago', key({ expiresAt: new Date(NOW - 1) }), {}, denied('key_expired')],
+  ])
+})
+
+describe('the client and its owner', () => {
+  const suspended = { ...own, owner: { ...own.owner, status: 'suspended' as const } }
+  each([
+    ['revoked', client({ status: 'revoked' }), {}, denied('client_revoked')],
+    ['suspended', client({ status: 'suspended' }), {}, denied('client_suspended')],
+    ['pending approval', client({ status: 'pending_approval' }), {}, denied('client_pending_approval')],
+    ['owner suspended', suspended, {}, denied('owner_suspended')],
+  ])
+})
+
+describe('the address', () => {
+  const within = (...networks: string[]) => ({ ...own, allowedNetworks: compileNetworks(networks) })
+  each([
+    ['inside of the allow-list', within('10.0.0.0/8', '192.0.2.0/24'), {}, granted],
+    ['outside of the allow-list', within('192.0.3.0/24'), {}, denied('address_not_allowed')],
+    ['an empty allow-list', within(), {}, denied('address_not_allowed')],
+    ['every IPv6 address', within('::/0'), {}, denied('address_not_allowed')],
+  ])
+})
+
+describe('a page', () => {
+  const listed = client({ allowedOrigins: ['https://app.test'] })
+  const empty = client({ allowedOrigins: [] })
+  const refused = denied('origin_not_allowed')
+  each([['no list', own, {}, refused]], { origin: 'https://app.test' })
+  each([['an empty list', empty, {}, refused]], { origin: 'https://app.test' })
+  each([['a listed origin', listed, {}, granted]], { origin: 'https://app.test' })
+  each([['a longer origin', listed, {}, refused]], { origin: 'https://app.test.evil' })
+  each([['another scheme', listed, {}, refused]], { origin: 'http://app.test' })
+  each([['an opaque origin', listed, {}, refused]], { origin: 'null' })
+  each([['no page at all', listed, {}, granted]])
+})
+
+describe('the organization', () => {
+  const refused = denied('organization_not_allowed')
+  const helped = { ...partner(), client: own.client }
+  each([
+    ["another's", own, forOther, refused],
+    ["another's, and a delegation, but not of kind partner", helped, forOther, refused],
+    ['one that has delegated', partner(), forOther, { ok: true, organization: { id: 'org_other' } }],
+    ['one that has not', client({ kind: 'partner' }), forOther, refused],
+    ["a partner's own", client({ kind: 'partner' }), {}, refused],
+    ['another one than the mandate is of', partner(), { organizationId: 'org_third' }, refused],
+    ['pending', partner({ status: 'pending' }), forOther, refused],
+    ['paused', partner({ status: 'paused' }), forOther, refused],
+    ['revoked', partner({ status: 'revoked' }), forOther, refused],
+    ['suspended', partner({}, { status: 'suspended' }), forOther, refused],
+  ])
+})
+
+describe('scopes', () => {
+  const ungranted = (index: number) => denied('scope_not_granted', { index })
+  const mixed = (index: number) => denied('scopes_mixed', { index })
+  const management = ['signet:keys:read', 'signet:keys:write']
+  const allOfThem = partner({ scopes: ['a', 'b', 'c'] })
+  each([
+    ['one not granted', own, { scopes: ['a', 'c'] }, ungranted(1)],
+    ['another case', own, { scopes: ['A'] }, ungranted(0)],
+    ['a wildcard is a name', client({ scopes: ['*'] }), { scopes: ['a'] }, ungranted(0)],
+    ['the delegation leaves one out', partner({ scopes: ['a'] }), forOther, ungranted(1)],
+    ['the client leaves one out', allOfThem, { ...forOther, scopes: ['c'] }, ungranted(0)],
+    ['management alone', own, { scopes: management }, { ok: true, scopes: management, audience: ISSUER }],
+    ['management after others', own, { scopes: ['a', ...management] }, mixed(1)],
+    ['management before others', own, { scopes: [...management, 'a'] }, mixed(2)],
+  ])
+})
+
+describe('the expiry', () => {
+  const low = client({ maxExpirySeconds: 900 })
+  const lower = partner({ maxExpirySeconds: 600 })
+  const seconds = (expirySeconds: number) => ({ ...granted, expirySeconds })
+  const tooLong = (maxSeconds: number) => denied('expiry_too_long', { maxSeconds })
+  each([
+    ['the longest', own, { expirySeconds: MAX_EXPIRY_SECONDS }, seconds(86_400)],
+    ['the shortest', own, { expirySeconds: MIN_EXPIRY_SECONDS }, seconds(300)],
+    ["at the client's ceiling", low, { expirySeconds: 900 }, seconds(900)],
+    ["past the client's ceiling", low, { expirySeconds: 901 }, tooLong(900)],
+    ["the default under the client's ceiling", low, {}, seconds(900)],
+    ["at the delegation's ceiling", lower, { ...forOther, expirySeconds: 600 }, seconds(600)],
+    ["past the delegation's ceiling", lower, { ...forOther, expirySeconds: 601 }, tooLong(600)],
+    ["the default under the delegation's ceiling", lower, forOther, seconds(600)],
+  ])
+})
+
+describe('the audience', () => {
+  const refused = denied('audience_not_allowed')
+  const other = 'https://other.test'
+  const managed = { scopes: ['signet:keys:read'] }
+  each([
+    ["the client's", client({ audience: other }), {}, { ...granted, audience: other }],
+    [
+      "the client's, asked for",
+      client({ audience: other }),
+      { audience: other },
+      { ok: true, audience: other },
+    ],
+    [
+      'the default, where the client has one',
+      client({ audience: other }),
+      { audience: 'https://api.test' },
+      refused,
+    ],
+    ['the issuer for business scopes', own, { audience: ISSUER }, refused],
+    ["the issuer as the client's", client({ audience: ISSUER }), {}, refused],
+    ['the default for management scopes', own, { ...managed, audience: 'https://api.test' }, refused],
+    [
+      "management, whatever the client's",
+      client({ audience: other }),
+      managed,
+      { ok: true, audience: ISSUER },
+    ],
+    [
+      'the issuer, asked for with them',
+      own,
+      { ...managed, audience: ISSUER },
+      { ok: true, audience: ISSUER },
+    ],
+  ])
+  each([['the issuer as the default', own, {}, refused]], { defaultAudience: ISSUER })
+})
+
+describe('a refusal', () => {
+  test('what is wrong with the key hides all else', () => {
+    const standing: Standing = {
+      ...client({ status: 'suspended' }),
+      key: { expiresAt: null, revokedAt: new Date(NOW) },
+      allowedNetworks: () => false,
+    }
+    expect(evaluate(standing, { ...request, ...forOther }, circumstances)).toEqual(denied('key_revoked'))
+  })
+
+  test('whoever asks from a foreign address learns nothing of the client', () => {
+    const standing: Standing = { ...client({ status: 'suspended' }), allowedNetworks: () => false }
+    expect(evaluate(standing, request, circumstances)).toEqual(denied('address_not_allowed'))
+  })
+
+  test('whoever may not mint for an organization learns nothing of what is delegated', () => {
+    const asked = { ...request, ...forOther, scopes: ['unknown'], expirySeconds: MAX_EXPIRY_SECONDS }
+    expect(evaluate(partner({ status: 'paused' }), asked, circumstances)).toEqual(
+      denied('organization_not_allowed'),
+    )
+  })
+})
