@@ -5,6 +5,8 @@ import { ApiError, type MemberError } from '../errors.ts'
 
 const MAX_BYTES = 16 * 1024
 const MAX_DEPTH = 16
+/** A byte order mark is not JSON (RFC 8259 §8.1): it is kept, for the parser to refuse. */
+const UTF_8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 /** Longer than the name of any member, shorter than any key. */
 const MAX_NAME_LENGTH = 40
 const MEDIA_TYPE = /^application\/json[\t ]*(?:;[\t ]*charset="?utf-8"?[\t ]*)?$/i
@@ -76,8 +78,7 @@ async function readText(c: Context): Promise<string> {
     throw invalid('The body did not arrive whole.')
   })
   try {
-    // A byte order mark is not JSON (RFC 8259 §8.1): kept here, refused by the parser.
-    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes)
+    return UTF_8.decode(bytes)
   } catch {
     throw invalid('The body is not valid UTF-8.')
   }

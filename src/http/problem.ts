@@ -1,7 +1,7 @@
 /** The one renderer of errors: RFC 9457 problem details. */
 import type { Context } from 'hono'
 import { ApiError, ERRORS, type ErrorCode } from '../errors.ts'
-import type { RequestEnv } from './request-context.ts'
+import { type RequestEnv, requestLog } from './request-context.ts'
 
 /** RFC 9110 §15.5.2: a 401 names the scheme that would do. `error` only when a credential was shown (RFC 6750 §3.1). */
 const CHALLENGE = 'Bearer realm="signet", error="invalid_token"'
@@ -10,7 +10,8 @@ const CODES = Object.keys(ERRORS) as ErrorCode[]
 
 /** What is thrown becomes an answer here; what is no ApiError is ours, is logged, and tells the caller nothing. */
 export function renderError(c: Context<RequestEnv>, error: unknown): Response {
-  const { log, requestId, issuer } = c.var
+  const { requestId, issuer } = c.var
+  const log = requestLog(c)
   if (!(error instanceof ApiError)) {
     log.error({ err: error }, 'unexpected error')
     return renderError(c, new ApiError('server_error', 'Something went wrong on our side.', { cause: error }))

@@ -1,6 +1,6 @@
 /** What every request has: an id, a log that bears it, and the address it came from. */
 import type { HttpBindings } from '@hono/node-server'
-import type { MiddlewareHandler } from 'hono'
+import type { Context, MiddlewareHandler } from 'hono'
 import { routePath } from 'hono/route'
 import type { Logger } from 'pino'
 
@@ -8,6 +8,7 @@ export type RequestEnv = {
   Bindings: HttpBindings
   Variables: {
     requestId: string
+    /** Not the request's: see requestLog. */
     log: Logger
     /** Canonical; behind trusted proxies, what they say. */
     clientAddress: string
@@ -32,13 +33,13 @@ export function requestContext(options: {
     c.set('requestId', requestId)
     c.set('issuer', issuer)
     c.set('clientAddress', address)
-    c.set('log', log.child({ request_id: requestId, client_address: address }))
+    c.set('log', log)
     c.header('X-Request-Id', requestId)
     c.header('X-Content-Type-Options', 'nosniff')
     const began = logEach ? performance.now() : 0
     await next()
     if (logEach)
-      c.var.log.debug(
+      requestLog(c).debug(
         {
           method: c.req.method,
           route: routePath(c, -1),
@@ -49,3 +50,7 @@ export function requestContext(options: {
       )
   }
 }
+
+/** The log with the request's id and address on each line. Made when there is something to say: few requests have. */
+export const requestLog = (c: Context<RequestEnv>): Logger =>
+  c.var.log.child({ request_id: c.var.requestId, client_address: c.var.clientAddress })
