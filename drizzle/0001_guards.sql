@@ -31,6 +31,44 @@ CREATE TRIGGER guard_policy BEFORE UPDATE OR DELETE ON signing_keys
   FOR EACH ROW EXECUTE FUNCTION guard_policy('kid');
 --> statement-breakpoint
 
+-- The other side of the same locks: of the tokens asked for, those whose policy rows are what they were judged by, with
+-- their client's rate limit; and so they stay until this transaction has ended. A lock that somebody has, or waits for,
+-- is not waited for: what is being changed counts as changed. The locks are taken before the rows are read, in a
+-- statement of its own: each statement of a volatile function sees all that was committed before it began.
+CREATE FUNCTION still_current(locks text, asked jsonb)
+RETURNS TABLE (n integer, jti text, issued_at bigint, expires_at bigint, environment text, scopes text[],
+  audience text, client_ip inet, request_id text, key_id text, client_id text, organization_id text, kid text,
+  rate_limit integer)
+LANGUAGE plpgsql VOLATILE AS $$
+#variable_conflict use_column
+DECLARE
+  busy text[];
+BEGIN
+  busy := array(SELECT id FROM unnest(string_to_array(locks, ' ')) AS id
+    WHERE NOT pg_try_advisory_xact_lock_shared(hashtextextended(id, 0)));
+  RETURN QUERY
+    SELECT a.n, a.jti, a.issued_at, a.expires_at, a.environment, a.scopes, a.audience, a.client_ip, a.request_id,
+      a.key_id, a.client_id, a.organization_id, a.kid, c.rate_limit_per_minute
+    FROM jsonb_to_recordset(asked) AS a (n integer, jti text, issued_at bigint, expires_at bigint, environment text,
+      scopes text[], audience text, client_ip inet, request_id text, key_id text, key_version bigint,
+      client_id text, client_version bigint, owner_id text, owner_version bigint, organization_id text,
+      organization_version bigint, delegation_id text, delegation_version bigint, kid text, kid_version bigint)
+    CROSS JOIN LATERAL (
+      SELECT rate_limit_per_minute FROM clients
+      WHERE id = a.client_id AND version = a.client_version OFFSET 0
+    ) c
+    WHERE NOT busy && ARRAY[a.client_id, a.owner_id, a.organization_id, a.delegation_id, a.kid]
+      AND a.key_version = (SELECT version FROM keys
+        WHERE id = a.key_id AND (expires_at IS NULL OR expires_at > now()))
+      AND a.owner_version = (SELECT version FROM organizations WHERE id = a.owner_id)
+      AND a.organization_version = (SELECT version FROM organizations WHERE id = a.organization_id)
+      AND a.kid_version = (SELECT version FROM signing_keys WHERE kid = a.kid)
+      AND (a.delegation_id IS NULL
+        OR a.delegation_version = (SELECT version FROM delegations WHERE id = a.delegation_id));
+END
+$$;
+--> statement-breakpoint
+
 -- Row-level security, forced, so that it binds the owner of the tables too. Two settings decide what a connection
 -- sees: signet.platform = on (the system pool, marked when it connects) sees every row; else
 -- signet.organization_id names the one tenant. A connection with neither sees nothing.

@@ -11,7 +11,7 @@ import { UnsafeRoleError } from './database/migrate.ts'
 import { createHttpServer } from './http/server.ts'
 import { keepKeyEncryptionKey } from './signing/key-file.ts'
 
-const DRAIN_MILLISECONDS = 10_000
+const DRAIN_MILLISECONDS = 8_000
 
 const parsed = parseConfig(process.env)
 if (!parsed.ok) {
@@ -37,6 +37,8 @@ try {
   process.exit(0)
 } catch (error) {
   if (error instanceof EmbeddedPostgresError || error instanceof UnsafeRoleError) console.error(error.message)
+  else if (error instanceof Error && 'code' in error && error.code === 'EADDRINUSE')
+    console.error(`HOST ${config.host}, PORT ${config.port}: another program listens there already.`)
   else log.fatal({ err: error }, 'Signet cannot go on')
   process.exit(1)
 }
@@ -58,8 +60,9 @@ async function run(config: Config): Promise<void> {
     try {
       await server.listen(config.port, config.host)
       const bootstrapped = await startPatiently(service)
+      // Keys that were made are shown even if it was asked to stop meanwhile: there is no second time.
+      if (bootstrapped || !stopRequested.signal.aborted) announce(config, bootstrapped)
       if (!stopRequested.signal.aborted) {
-        announce(config, bootstrapped)
         await new Promise((resolve) =>
           stopRequested.signal.addEventListener('abort', resolve, { once: true }),
         )
@@ -81,7 +84,7 @@ function embeddedTarget(embedded: Awaited<ReturnType<typeof startEmbeddedPostgre
 
 /** A database that is not there yet is waited for: /livez answers meanwhile, /readyz says no. */
 async function startPatiently(service: Service): Promise<Bootstrapped | undefined> {
-  for (let attempt = 1; ; attempt++) {
+  for (let attempt = 1; !stopRequested.signal.aborted; attempt++) {
     try {
       return await service.start()
     } catch (error) {
@@ -93,8 +96,8 @@ async function startPatiently(service: Service): Promise<Bootstrapped | undefine
       setTimeout(resolve, milliseconds)
       stopRequested.signal.addEventListener('abort', resolve, { once: true })
     })
-    if (stopRequested.signal.aborted) return undefined
   }
+  return undefined
 }
 
 function announce(config: Config, bootstrapped: Bootstrapped | undefined): void {

@@ -2,6 +2,7 @@
 import { sql } from 'drizzle-orm'
 import { drizzle, type PostgresJsDatabase } from 'drizzle-orm/postgres-js'
 import postgres from 'postgres'
+import { inTime } from '../clock.ts'
 import * as schema from './schema.ts'
 
 /** A connection string, or how to reach the embedded server's socket. */
@@ -47,19 +48,11 @@ export function connectAsPlatform(target: DatabaseTarget, options: PoolOptions):
 }
 
 /** Ends a pool: waits for what runs, a bounded time, then cuts. */
-export const disconnect = (database: Database): Promise<void> => database.$client.end({ timeout: 5 })
+export const disconnect = (database: Database): Promise<void> => database.$client.end({ timeout: 1 })
 
 /** Whether the database answers within the time. */
-export async function answers(database: Database, milliseconds: number): Promise<boolean> {
-  const answered = database.execute(sql`select 1`).then(
+export const answers = (database: Database, milliseconds: number): Promise<boolean> =>
+  inTime(database.execute(sql`select 1`), milliseconds).then(
     () => true,
     () => false,
   )
-  const tooLate = Promise.withResolvers<boolean>()
-  const timer = setTimeout(tooLate.resolve, milliseconds, false)
-  try {
-    return await Promise.race([answered, tooLate.promise])
-  } finally {
-    clearTimeout(timer)
-  }
-}

@@ -3,6 +3,7 @@
  * before a token leaves, and a refusal is never based on a guess. So there is nothing to invalidate.
  */
 import { LRUCache } from 'lru-cache'
+import { inTime } from '../clock.ts'
 import { ApiError } from '../errors.ts'
 
 /** A read that takes longer has failed. */
@@ -28,7 +29,7 @@ export function createPolicyCache<Value extends object>(options: {
 }): PolicyCache<Value> {
   const cache = new LRUCache<string, Value, ReadOptions>({
     max: options.max,
-    fetchMethod: (id, _stale, { context }) => inTime(options.read(id, context)),
+    fetchMethod: (id, _stale, { context }) => orUnavailable(options.read(id, context)),
     // Dropping an entry must not fail those who wait for it.
     ignoreFetchAbort: true,
   })
@@ -43,21 +44,13 @@ export function createPolicyCache<Value extends object>(options: {
 }
 
 /** Without its rows a request cannot be judged: it fails closed, and the fault is ours. */
-async function inTime<T>(read: Promise<T>): Promise<T> {
-  const expired = Promise.withResolvers<never>()
-  const timer = setTimeout(
-    () => expired.reject(new Error('the database did not answer in time')),
-    READ_DEADLINE_MILLISECONDS,
-  )
+async function orUnavailable<T>(read: Promise<T>): Promise<T> {
   try {
-    return await Promise.race([read, expired.promise])
+    return await inTime(read, READ_DEADLINE_MILLISECONDS)
   } catch (cause) {
     throw new ApiError('unavailable', 'Keys cannot be read at the moment.', {
       headers: { 'Retry-After': '1' },
       cause,
     })
-  } finally {
-    clearTimeout(timer)
-    read.catch(() => {})
   }
 }

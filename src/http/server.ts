@@ -1,5 +1,5 @@
 /** The HTTP server around the application: its limits, and how it ends. */
-import type { Server } from 'node:http'
+import type { Server, ServerResponse } from 'node:http'
 import { createAdaptorServer } from '@hono/node-server'
 import type { Hono } from 'hono'
 import type { RequestEnv } from './request-context.ts'
@@ -13,6 +13,7 @@ export type HttpServer = {
 
 export function createHttpServer(app: Hono<RequestEnv>): HttpServer {
   let draining = false
+  const unanswered = new Set<ServerResponse>()
   const server = createAdaptorServer({
     fetch: (request, env) => app.fetch(request, env),
     serverOptions: {
@@ -25,8 +26,9 @@ export function createHttpServer(app: Hono<RequestEnv>): HttpServer {
     },
   }) as Server
   server.prependListener('request', (_request, response) => {
-    // So that clients and proxies open their next connection elsewhere (RFC 9112 §9.6).
-    if (draining) response.setHeader('Connection', 'close')
+    if (draining) announceClose(response)
+    unanswered.add(response)
+    response.once('close', () => unanswered.delete(response))
   })
 
   return {
@@ -41,6 +43,8 @@ export function createHttpServer(app: Hono<RequestEnv>): HttpServer {
       }),
     drain(milliseconds) {
       draining = true
+      // Else their connections would stay open, idle, until they are cut.
+      for (const response of unanswered) if (!response.headersSent) announceClose(response)
       return new Promise((resolve) => {
         const cut = setTimeout(() => server.closeAllConnections(), milliseconds)
         server.close(() => {
@@ -51,4 +55,9 @@ export function createHttpServer(app: Hono<RequestEnv>): HttpServer {
       })
     },
   }
+}
+
+/** So that clients and proxies open their next connection elsewhere (RFC 9112 §9.6). */
+function announceClose(response: ServerResponse): void {
+  response.setHeader('Connection', 'close')
 }

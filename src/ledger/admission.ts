@@ -1,6 +1,7 @@
 /**
  * The admission: the one statement that lets tokens out. PostgreSQL is the single point of order; see
- * docs/architecture.md for why each step is as it is.
+ * docs/architecture.md for why each step is as it is. Its first step, still_current, stands beside the trigger that is
+ * its counterpart, in drizzle/0001_guards.sql.
  */
 import type { Database } from '../database/database.ts'
 
@@ -55,53 +56,22 @@ type Row = { n: number; admitted: boolean; limit: number; remaining: number; res
 
 /**
  * Decides on a batch, in order, in one durable transaction. Rejects when it cannot know that the rows are durable;
- * then no token of the batch may leave. A batch whose `signal` is aborted before it has a connection never runs.
+ * then no token of the batch may leave.
  */
-export type AdmitBatch = (requests: readonly AdmissionRequest[], signal: AbortSignal) => Promise<Verdict[]>
+export type AdmitBatch = (requests: readonly AdmissionRequest[]) => Promise<Verdict[]>
 
 /** The pool must have been made with ADMISSION_SETTINGS. */
 export function createAdmission(database: Database): AdmitBatch {
-  return async (requests, signal) => {
-    const records = JSON.stringify(requests.map(toRecord))
+  return async (requests) => {
     const locks = [...new Set(requests.flatMap(lockedRows))].join(' ')
-    // The transaction is explicit because its commit is what makes the answer mean "durable": a bare statement reports
-    // its rows before its implicit commit, and a server that is shut down in between rolls them back.
-    const [, rows] = await database.$client.begin((transaction) => {
-      signal.throwIfAborted()
-      return Promise.all([
-        // 0. Share the locks of the policy rows with other admissions, so that whoever changes one commits after this
-        // transaction. A lock that somebody has or waits for is not waited for: that row counts as changed. This is a
-        // statement of its own because the next one must see all that was committed before the locks were had.
-        transaction`
-          select set_config('signet.busy', coalesce(string_agg(id, ' ')
-            filter (where not pg_try_advisory_xact_lock_shared(hashtextextended(id, 0))), ''), true)
-          from unnest(string_to_array(${locks}, ' ')) as id`,
-        transaction<Row[]>`
-        with asked as materialized (
-          select * from jsonb_to_recordset(${records}::text::jsonb) as r (
-            n integer, jti text, issued_at bigint, expires_at bigint, environment text, scopes text[], audience text,
-            client_ip inet, request_id text, key_id text, key_version bigint, client_id text, client_version bigint,
-            owner_id text, owner_version bigint, organization_id text, organization_version bigint,
-            delegation_id text, delegation_version bigint, kid text, kid_version bigint)
-        ),
-
-        -- 1. Which tokens were judged by policy rows that still are what they were?
-        fresh as materialized (
-          select a.*, c.rate_limit, row_number() over (partition by a.client_id order by a.n) as place
-          from asked a
-          cross join lateral (
-            select rate_limit_per_minute as rate_limit from clients
-            where id = a.client_id and version = a.client_version offset 0
-          ) c
-          where a.key_version = (select version from keys
-              where id = a.key_id and (expires_at is null or expires_at > now()))
-            and a.owner_version = (select version from organizations where id = a.owner_id)
-            and a.organization_version = (select version from organizations where id = a.organization_id)
-            and a.kid_version = (select version from signing_keys where kid = a.kid)
-            and (a.delegation_id is null
-              or a.delegation_version = (select version from delegations where id = a.delegation_id))
-            and not string_to_array(current_setting('signet.busy'), ' ')
-              && array[a.client_id, a.owner_id, a.organization_id, a.delegation_id, a.kid]
+    const records = JSON.stringify(requests.map(toRecord))
+    // A statement by itself is its own transaction. postgres.js resolves it when the server is ready for the next one:
+    // after the commit, not at the first sign of rows (docs/decisions/0002-durable-answer.md).
+    const rows = await database.$client<Row[]>`
+        -- 1. The tokens that were judged by what still is, and will be until this has committed.
+        with fresh as materialized (
+          select *, row_number() over (partition by client_id order by n) as place
+          from still_current(${locks}, ${records}::text::jsonb)
         ),
 
         -- 2. The clients' windows, cut by this database's clock, locked in the order of client_id so that instances
@@ -141,9 +111,7 @@ export function createAdmission(database: Database): AdmitBatch {
         -- 4. What is not in the answer is stale.
         select n, admitted, rate_limit as limit, remaining::integer,
           ceil(extract(epoch from date_trunc('minute', now()) + interval '1 minute' - now()))::integer as reset_seconds
-        from judged`,
-      ])
-    })
+        from judged`
     return toVerdicts(requests.length, rows)
   }
 }

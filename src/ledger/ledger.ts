@@ -2,6 +2,7 @@
  * The ledger commits in groups: while batches are in flight, the next one gathers. A token may leave only once its
  * admission says so.
  */
+import { inTime } from '../clock.ts'
 import type { AdmissionRequest, AdmitBatch, Verdict, Window } from './admission.ts'
 
 export type Admission = Verdict | { outcome: 'unavailable' }
@@ -65,10 +66,7 @@ export function createLedger(options: LedgerOptions): Ledger {
     if (alive.length === 0) return
     try {
       const patience = Math.min(...alive.map((one) => one.deadline)) - now()
-      const verdicts = await decide(
-        alive.map((one) => one.request),
-        patience,
-      )
+      const verdicts = await inTime(admitBatch(alive.map((one) => one.request)), patience)
       alive.forEach((one, i) => {
         const verdict = verdicts[i] ?? UNAVAILABLE
         if (verdict.outcome === 'limited') blocked.add(one.request.client.id, verdict.window)
@@ -78,24 +76,6 @@ export function createLedger(options: LedgerOptions): Ledger {
       // Fail closed: perhaps the rows are there and perhaps not, so none of these tokens leaves.
       onFailure?.(error, alive.length)
       for (const one of alive) one.settle(UNAVAILABLE)
-    }
-  }
-
-  /** What takes longer is given up, and if it is still waiting for a connection, it will not run when it gets one. */
-  async function decide(requests: AdmissionRequest[], patience: number): Promise<Verdict[]> {
-    const controller = new AbortController()
-    const expired = Promise.withResolvers<never>()
-    const timer = setTimeout(() => {
-      const error = new Error('the ledger did not answer in time')
-      controller.abort(error)
-      expired.reject(error)
-    }, patience)
-    const deciding = admitBatch(requests, controller.signal)
-    deciding.catch(() => {})
-    try {
-      return await Promise.race([deciding, expired.promise])
-    } finally {
-      clearTimeout(timer)
     }
   }
 

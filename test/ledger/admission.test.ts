@@ -1,0 +1,108 @@
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { connectAsPlatform, type Database, disconnect } from '../../src/database/database.ts'
+import { newId } from '../../src/ids.ts'
+import { ADMISSION_SETTINGS, type AdmissionRequest, createAdmission } from '../../src/ledger/admission.ts'
+import { createTestDatabase, type TestDatabase } from '../support/database.ts'
+import { type SeededClient, seedClient } from '../support/seed.ts'
+import { startService } from '../support/service.ts'
+
+let database: TestDatabase
+let pool: Database
+beforeAll(async () => {
+  database = await createTestDatabase()
+  // Makes the signing keys.
+  await (await startService(database)).stop()
+  pool = connectAsPlatform(database.target, {
+    max: 1,
+    statementTimeoutMilliseconds: 5000,
+    settings: ADMISSION_SETTINGS,
+  })
+})
+afterAll(async () => {
+  if (pool) await disconnect(pool)
+  await database?.drop()
+})
+
+async function requestFor(client: SeededClient, audience = 'urn:api'): Promise<AdmissionRequest> {
+  const versionOf = async (table: string, id: string) => {
+    const [row] = await database.sql`select version from ${database.sql(table)} where id = ${id}`
+    return { id, version: Number(row?.version) }
+  }
+  const [signingKey] = await database.sql`select kid, version from signing_keys where environment = 'sandbox'`
+  const owner = await versionOf('organizations', client.organizationId)
+  const now = Math.floor(Date.now() / 1000)
+  return {
+    jti: newId('token'),
+    issuedAt: now,
+    expiresAt: now + 300,
+    environment: 'sandbox',
+    scopes: ['a', 'b'],
+    audience,
+    clientIp: '192.0.2.1',
+    requestId: 'r',
+    key: await versionOf('keys', client.keyId),
+    client: await versionOf('clients', client.clientId),
+    owner,
+    organization: owner,
+    delegation: undefined,
+    signingKey: { id: signingKey?.kid, version: Number(signingKey?.version) },
+  }
+}
+
+const recorded = async (jti: string) =>
+  (await database.sql`select * from issued_tokens where jti = ${jti}`).length
+
+test('a batch is answered in order: admitted, limited, stale, each for itself', async () => {
+  const admit = createAdmission(pool)
+  const plenty = await seedClient(database.sql)
+  const one = await seedClient(database.sql, { rateLimitPerMinute: 1 })
+  const changed = await requestFor(await seedClient(database.sql))
+  await database.sql`update keys set revoked_at = now() where id = ${changed.key.id}`
+  const batch = [
+    await requestFor(plenty),
+    await requestFor(one),
+    changed,
+    await requestFor(one),
+    await requestFor(plenty),
+  ]
+  const verdicts = await admit(batch)
+  expect(verdicts.map(({ outcome }) => outcome)).toEqual([
+    'admitted',
+    'admitted',
+    'stale',
+    'limited',
+    'admitted',
+  ])
+  for (const [n, { jti }] of batch.entries())
+    expect(await recorded(jti)).toBe(verdicts[n]?.outcome === 'admitted' ? 1 : 0)
+})
+
+test('each of the rows that a token was judged by makes it stale', async () => {
+  const admit = createAdmission(pool)
+  const request = await requestFor(await seedClient(database.sql))
+  const other = await seedClient(database.sql)
+  const old = ({ id, version }: { id: string; version: number }) => ({ id, version: version - 1 })
+  const stale: Partial<AdmissionRequest>[] = [
+    { key: old(request.key) },
+    { client: old(request.client) },
+    { owner: old(request.owner) },
+    { organization: old(request.organization) },
+    { signingKey: old(request.signingKey) },
+    { delegation: { id: 'dlg_of_nobody', version: 1 } },
+    { key: { ...request.key, id: 'key_of_nobody' } },
+    { organization: { id: other.organizationId, version: 1 } },
+  ]
+  for (const change of stale) expect(await admit([{ ...request, ...change }])).toEqual([{ outcome: 'stale' }])
+  expect((await admit([request]))[0]?.outcome).toBe('admitted')
+})
+
+test('a row that is refused only at the commit lets no token out', async () => {
+  await database.sql.unsafe(`
+    create function refuse() returns trigger language plpgsql as
+      $$ begin raise exception 'disk full' using errcode = '53100'; end $$;
+    create constraint trigger refuse after insert on issued_tokens deferrable initially deferred
+      for each row when (new.audience = 'urn:refused') execute function refuse()`)
+  const request = await requestFor(await seedClient(database.sql), 'urn:refused')
+  await expect(createAdmission(pool)([request])).rejects.toThrow('disk full')
+  expect(await recorded(request.jti)).toBe(0)
+})
