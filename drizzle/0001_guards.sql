@@ -35,7 +35,7 @@ CREATE TRIGGER guard_policy BEFORE UPDATE OR DELETE ON signing_keys
 -- their client's rate limit; and so they stay until this transaction has ended. A lock that somebody has, or waits for,
 -- is not waited for: what is being changed counts as changed. The locks are taken before the rows are read, in a
 -- statement of its own: each statement of a volatile function sees all that was committed before it began.
-CREATE FUNCTION still_current(locks text, asked jsonb)
+CREATE FUNCTION still_current(locks jsonb, asked jsonb)
 RETURNS TABLE (n integer, jti text, issued_at bigint, expires_at bigint, environment text, scopes text[],
   audience text, client_ip inet, request_id text, key_id text, client_id text, organization_id text, kid text,
   rate_limit integer)
@@ -44,7 +44,7 @@ LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
   busy text[];
 BEGIN
-  busy := array(SELECT id FROM unnest(string_to_array(locks, ' ')) AS id
+  busy := array(SELECT id FROM jsonb_array_elements_text(locks) AS id
     WHERE NOT pg_try_advisory_xact_lock_shared(hashtextextended(id, 0)));
   RETURN QUERY
     SELECT a.n, a.jti, a.issued_at, a.expires_at, a.environment, a.scopes, a.audience, a.client_ip, a.request_id,

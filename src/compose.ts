@@ -2,7 +2,7 @@
 import type { Logger } from 'pino'
 import { createApp } from './app.ts'
 import { type Bootstrapped, bootstrap } from './bootstrap.ts'
-import { type Clock, systemClock } from './clock.ts'
+import { type Clock, inTime, systemClock } from './clock.ts'
 import type { Config } from './config.ts'
 import { answers, connectAsPlatform, type DatabaseTarget, disconnect } from './database/database.ts'
 import { withMigratedDatabase } from './database/migrate.ts'
@@ -14,7 +14,7 @@ import { createKeys } from './keys/keys.ts'
 import { createKeyStore } from './keys/store.ts'
 import { ADMISSION_SETTINGS, createAdmission } from './ledger/admission.ts'
 import { createLedger } from './ledger/ledger.ts'
-import { ensureLedgerPartitions } from './ledger/retention.ts'
+import { dropOldLedger, ensureLedgerPartitions } from './ledger/retention.ts'
 import { createLedgerStore } from './ledger/store.ts'
 import { createUsage } from './ledger/usage.ts'
 import { createClientAddress } from './network/client-address.ts'
@@ -62,12 +62,15 @@ export function compose(options: ServiceOptions): Service {
 
   // Each kind of work has connections of its own: what is slow in one cannot starve the other.
   const lookups = connectAsPlatform(target, { max: 4, statementTimeoutMilliseconds: 500 })
-  const admissions = connectAsPlatform(target, {
-    max: 3,
-    statementTimeoutMilliseconds: 500,
-    settings: ADMISSION_SETTINGS,
+  const admission = createAdmission(() =>
+    connectAsPlatform(target, { max: 3, statementTimeoutMilliseconds: 500, settings: ADMISSION_SETTINGS }),
+  )
+  const settling = connectAsPlatform(target, { max: 2, statementTimeoutMilliseconds: 500 })
+  const background = connectAsPlatform(target, {
+    max: 1,
+    statementTimeoutMilliseconds: 10_000,
+    settings: { lock_timeout: '200ms' },
   })
-  const background = connectAsPlatform(target, { max: 1, statementTimeoutMilliseconds: 10_000 })
 
   const keyFormat = createKeyFormat(config.keyVendor)
   const sealing = createSealing(options.keyEncryptionKeys)
@@ -78,7 +81,7 @@ export function compose(options: ServiceOptions): Service {
     onFailure: reportAs('signing keys'),
   })
   const ledger = createLedger({
-    admitBatch: createAdmission(admissions),
+    admitBatch: admission.admitBatch,
     onFailure: (error, tokens) =>
       log.error({ err: error, tokens }, 'admission failed; no token of the batch left'),
   })
@@ -90,8 +93,11 @@ export function compose(options: ServiceOptions): Service {
 
   const exchange = createExchange({
     keyFormat,
-    keys: createKeys({ store: createKeyStore(lookups), cacheSize: CACHE_SIZE }),
-    delegations: createDelegations({ store: createDelegationStore(lookups), cacheSize: CACHE_SIZE }),
+    keys: createKeys({ store: createKeyStore(lookups, settling), cacheSize: CACHE_SIZE }),
+    delegations: createDelegations({
+      store: createDelegationStore(lookups, settling),
+      cacheSize: CACHE_SIZE,
+    }),
     signer,
     ledger,
     usage,
@@ -103,14 +109,18 @@ export function compose(options: ServiceOptions): Service {
   })
 
   let started = false
+  let asking: Promise<boolean> | undefined
   const timers: NodeJS.Timeout[] = []
   const every = (milliseconds: number, what: string, task: () => Promise<unknown>) =>
     timers.push(setInterval(() => task().catch(reportAs(what)), milliseconds).unref())
 
   async function findUnreadiness(): Promise<string | undefined> {
     if (!started) return 'starting'
-    const answered = await answers(lookups, 500)
-    return answered ? undefined : 'database'
+    if (!signer.isReady()) return 'signing_keys'
+    asking ??= answers(lookups, 500).finally(() => {
+      asking = undefined
+    })
+    return (await asking) ? undefined : 'database'
   }
 
   return {
@@ -129,9 +139,13 @@ export function compose(options: ServiceOptions): Service {
         await ensureSigningKeys(createSigningKeyStore(database), sealing, config.signingAlgorithm, now())
         // Before anybody's keys are made: what cannot sign should not look as if it had started.
         await signer.load()
+        if (!signer.isReady())
+          throw new Error('a signing key is missing or does not open; the log says which')
         return bootstrap(database, { ...config, keyFormat, withDemo: options.withDemo, now: now() })
       })
-      every(HOUR, 'ledger partitions', () => ensureLedgerPartitions(createLedgerStore(background), now()))
+      const ledgerStore = createLedgerStore(background)
+      every(HOUR, 'ledger partitions', () => ensureLedgerPartitions(ledgerStore, now()))
+      every(HOUR, 'ledger retention', () => dropOldLedger(ledgerStore, now()))
       every(SIGNING_KEY_REFRESH, 'signing keys', () => signer.refresh())
       started = true
       return bootstrapped
@@ -140,8 +154,9 @@ export function compose(options: ServiceOptions): Service {
     async stop() {
       for (const timer of timers) clearInterval(timer)
       await ledger.close()
-      await usage.close()
-      await Promise.all([lookups, admissions, background].map(disconnect))
+      await admission.close()
+      await inTime(usage.close(), 2000).catch(reportAs('usage was not written'))
+      await Promise.all([lookups, settling, background].map(disconnect))
     },
   }
 }

@@ -38,8 +38,24 @@ function isIssuer(value: string): boolean {
   return url.protocol === 'https:' || (url.protocol === 'http:' && loopback.test(url.hostname))
 }
 
+/** What postgres.js would take as settings of the session, and so over ours, is refused. */
+const DATABASE_URL_PARAMETERS = ['sslmode', 'target_session_attrs']
+
+/** A user, a host or several, a database; every part percent-encoded where it must be. */
 function isDatabaseUrl(value: string): boolean {
-  return ['postgres:', 'postgresql:'].includes(value.slice(0, value.indexOf(':') + 1)) && value.includes('//')
+  // With several hosts it is no URL by the letter: each of them is looked at in the place of all.
+  const match = /^(postgres(?:ql)?:\/\/(?:[^@/?#]*@)?)([^/?#@]+)(\/[^/?#]+)(\?[^#]*)?$/.exec(value)
+  if (!match) return false
+  const [, head = '', hosts = '', path = '', query = ''] = match
+  try {
+    decodeURIComponent(head)
+    decodeURIComponent(path)
+  } catch {
+    return false
+  }
+  if ([...new URLSearchParams(query).keys()].some((name) => !DATABASE_URL_PARAMETERS.includes(name)))
+    return false
+  return hosts.split(',').every((host) => URL.canParse(head + host + path))
 }
 
 function isNetwork(value: string): boolean {
@@ -64,8 +80,10 @@ const wholeNumber = (from: number, to: number) =>
     v.maxValue(to, `must be a whole number from ${from} to ${to}`),
   )
 
+const DATABASE_URL_RULE = `must be postgres://user:password@host:port/database, special characters percent-encoded, with no parameters but ${DATABASE_URL_PARAMETERS.join(' and ')}`
+
 const Environment = v.object({
-  DATABASE_URL: v.optional(v.pipe(v.string(), v.check(isDatabaseUrl, 'must begin with postgres://'))),
+  DATABASE_URL: v.optional(v.pipe(v.string(), v.check(isDatabaseUrl, DATABASE_URL_RULE))),
   DATA_DIR: v.optional(v.string(), '.signet'),
   BOOTSTRAP_FILE: v.optional(v.string()),
   HOST: v.optional(v.string(), '127.0.0.1'),

@@ -12,6 +12,7 @@ import { createHttpServer } from './http/server.ts'
 import { keepKeyEncryptionKey } from './signing/key-file.ts'
 
 const DRAIN_MILLISECONDS = 8_000
+const START_GRACE_MILLISECONDS = 3_000
 
 const parsed = parseConfig(process.env)
 if (!parsed.ok) {
@@ -30,6 +31,12 @@ for (const event of ['uncaughtException', 'unhandledRejection'] as const)
   })
 
 const stopRequested = new AbortController()
+/** A start that is under way when it should stop may finish: it may be making keys that must be shown. */
+const givenUp = new Promise<undefined>((resolve) => {
+  stopRequested.signal.addEventListener('abort', () =>
+    setTimeout(resolve, START_GRACE_MILLISECONDS, undefined),
+  )
+})
 for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => stopRequested.abort())
 
 try {
@@ -86,7 +93,9 @@ function embeddedTarget(embedded: Awaited<ReturnType<typeof startEmbeddedPostgre
 async function startPatiently(service: Service): Promise<Bootstrapped | undefined> {
   for (let attempt = 1; !stopRequested.signal.aborted; attempt++) {
     try {
-      return await service.start()
+      const starting = service.start()
+      starting.catch(() => {})
+      return await Promise.race([starting, givenUp])
     } catch (error) {
       if (error instanceof UnsafeRoleError) throw error
       log.error({ err: error, attempt }, 'not started yet')

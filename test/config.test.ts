@@ -28,6 +28,26 @@ describe('the configuration', () => {
     expect(parsed.ok && parsed.config.issuer).toBe('http://localhost:9000')
   })
 
+  test.each([
+    'mysql://h/d',
+    'postgres://u:p@h:99999/d',
+    'postgres://u:pa/ss@h/d',
+    'postgres://u:pa%ss@h/d',
+    'postgres://u:p@h',
+    'postgres://h/d?synchronous_commit=off',
+    'postgres://h/d?signet.platform=off',
+  ])('a database must be named by a whole URL, without settings of its own: not %s', (url) => {
+    expect(problemsOf({ DATABASE_URL: url, KEY_ENCRYPTION_KEY: KEK })).toEqual(['DATABASE_URL'])
+  })
+
+  test.each([
+    'postgres://h/d',
+    'postgresql://u:p%2Fq@h:5432/d?sslmode=verify-full',
+    'postgres://u@h:1,i:2/d',
+  ])('a database may be %s', (url) => {
+    expect(problemsOf({ DATABASE_URL: url, KEY_ENCRYPTION_KEY: KEK })).toEqual([])
+  })
+
   test('set but empty counts as absent', () => {
     expect(parseConfig({ DATABASE_URL: '', PORT: '', ISSUER: '' }).ok).toBe(true)
   })

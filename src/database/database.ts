@@ -36,6 +36,8 @@ export function connectAsPlatform(target: DatabaseTarget, options: PoolOptions):
       TimeZone: 'UTC',
       statement_timeout: options.statementTimeoutMilliseconds,
       idle_in_transaction_session_timeout: 10_000,
+      // Between two statements, others' commits must become visible: the admission depends on it.
+      default_transaction_isolation: 'read committed' as const,
       // Promise 2: a token leaves only after its row is durable, whatever the server's own default says.
       synchronous_commit: 'on',
       'signet.platform': 'on',

@@ -8,6 +8,7 @@ import { ApiError } from '../errors.ts'
 
 /** A read that takes longer has failed. */
 const READ_DEADLINE_MILLISECONDS = 500
+const MAX_PENDING_READS = 500
 
 export type ReadOptions = {
   /** Wait until whoever is changing the rows at this moment is done (bounded by the statement's timeout). */
@@ -27,9 +28,10 @@ export function createPolicyCache<Value extends object>(options: {
   max: number
   read: (id: string, options: ReadOptions) => Promise<Value | undefined>
 }): PolicyCache<Value> {
+  const orUnavailable = createReads()
   const cache = new LRUCache<string, Value, ReadOptions>({
     max: options.max,
-    fetchMethod: (id, _stale, { context }) => orUnavailable(options.read(id, context)),
+    fetchMethod: (id, _stale, { context }) => orUnavailable(() => options.read(id, context)),
     // Dropping an entry must not fail those who wait for it.
     ignoreFetchAbort: true,
   })
@@ -44,13 +46,20 @@ export function createPolicyCache<Value extends object>(options: {
 }
 
 /** Without its rows a request cannot be judged: it fails closed, and the fault is ours. */
-async function orUnavailable<T>(read: Promise<T>): Promise<T> {
-  try {
-    return await inTime(read, READ_DEADLINE_MILLISECONDS)
-  } catch (cause) {
-    throw new ApiError('unavailable', 'Keys cannot be read at the moment.', {
-      headers: { 'Retry-After': '1' },
-      cause,
-    })
+function createReads() {
+  let pending = 0
+  return async function orUnavailable<T>(read: () => Promise<T>): Promise<T> {
+    try {
+      // The driver queues without bound what a database that does not answer leaves behind.
+      if (pending >= MAX_PENDING_READS) throw new Error('too many reads are waiting for the database')
+      pending++
+      const reading = read().finally(() => pending--)
+      return await inTime(reading, READ_DEADLINE_MILLISECONDS)
+    } catch (cause) {
+      throw new ApiError('unavailable', 'Keys cannot be read at the moment.', {
+        headers: { 'Retry-After': '1' },
+        cause,
+      })
+    }
   }
 }

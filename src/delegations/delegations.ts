@@ -39,9 +39,9 @@ export function createDelegations(options: { store: DelegationStore; cacheSize: 
 }
 
 const idOf = ({ partnerId, organizationId, environment }: DelegationParties) =>
-  `${environment} ${partnerId} ${organizationId}`
+  JSON.stringify([partnerId, organizationId, environment])
 
 function partiesOf(id: string): DelegationParties {
-  const [environment, partnerId = '', organizationId = ''] = id.split(' ')
-  return { environment: environment === 'production' ? 'production' : 'sandbox', partnerId, organizationId }
+  const [partnerId, organizationId, environment] = JSON.parse(id)
+  return { partnerId, organizationId, environment }
 }

@@ -9,9 +9,10 @@ export type DelegationStore = ReturnType<typeof createDelegationStore>
 export type DelegationRows = NonNullable<Awaited<ReturnType<DelegationStore['find']>>>
 export type DelegationParties = { partnerId: string; organizationId: string; environment: Environment }
 
-export function createDelegationStore(database: Database) {
-  const delegation = () =>
-    database
+/** Reads that wait for whoever is changing the rows run on `settling`, so that others need not wait for them. */
+export function createDelegationStore(database: Database, settling: Database) {
+  const delegation = (on: Database) =>
+    on
       .select({ delegation: delegations, organization: organizations })
       .from(delegations)
       .innerJoin(organizations, eq(organizations.id, delegations.organizationId))
@@ -23,8 +24,8 @@ export function createDelegationStore(database: Database) {
         ),
       )
 
-  const find = delegation().prepare('delegation')
-  const findSettled = delegation().for('share').prepare('delegation_settled')
+  const find = delegation(database).prepare('delegation')
+  const findSettled = delegation(settling).for('share').prepare('delegation_settled')
 
   return {
     async find(parties: DelegationParties, { settle }: ReadOptions) {

@@ -1,9 +1,8 @@
 /**
  * The exchange: a key in, a token out. It reads top to bottom as the argument why nothing leaves that should not:
- * a refusal is based on rows read for this request, a token on an admission that checked them again.
+ * a refusal is based on rows just read, a token on an admission that checked them again.
  */
 import type { Clock } from '../clock.ts'
-import type { ReadOptions } from '../database/policy-cache.ts'
 import type { DelegationRows, Delegations } from '../delegations/delegations.ts'
 import { newId } from '../ids.ts'
 import type { KeyFormat } from '../keys/key-format.ts'
@@ -96,9 +95,14 @@ export function createExchange(dependencies: {
 
     // 3. What is asked for.
     const asked = await request.readBody()
-    let mandate = recallMandate(credential, asked)
+    const isPartner = credential.client.kind === 'partner'
+    let mandate: Mandate = isPartner ? delegations.recall(partiesOf(credential, asked)) : undefined
     if (mandate) isGuess = true
-    else mandate = await findMandate(credential, asked)
+    else if (isPartner) {
+      const retryAfterSeconds = await denials.blockedSeconds(credential.client.id)
+      if (retryAfterSeconds !== undefined) return tooMany(retryAfterSeconds)
+      mandate = await delegations.find(partiesOf(credential, asked))
+    }
 
     for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
       // 4. May this key have it? Rows from memory may say yes, since the admission checks them; a no needs fresh ones.
@@ -146,7 +150,7 @@ export function createExchange(dependencies: {
       const judged: Credential = credential
       credential = await keys.authenticateAgain(key, judged, settle)
       if (!credential) return refuseFailed('key_unknown', clientAddress)
-      mandate = await findMandateAgain(credential, asked, mandate, settle)
+      if (isPartner) mandate = await delegations.findAgain(partiesOf(credential, asked), mandate, settle)
       isGuess = false
     }
     return unavailable
@@ -184,24 +188,6 @@ export function createExchange(dependencies: {
       : denials.blockedSeconds(client.id)
   }
 
-  function recallMandate({ client, owner }: Credential, asked: TokenRequest): Mandate {
-    return client.kind === 'partner' ? delegations.recall(partiesOf(client, owner, asked)) : undefined
-  }
-
-  async function findMandate({ client, owner }: Credential, asked: TokenRequest): Promise<Mandate> {
-    return client.kind === 'partner' ? delegations.find(partiesOf(client, owner, asked)) : undefined
-  }
-
-  async function findMandateAgain(
-    { client, owner }: Credential,
-    asked: TokenRequest,
-    judged: Mandate,
-    options: ReadOptions,
-  ): Promise<Mandate> {
-    if (client.kind !== 'partner') return undefined
-    return delegations.findAgain(partiesOf(client, owner, asked), judged, options)
-  }
-
   function claimsFor(grant: Grant, { client, owner, key }: Credential, at: number): AccessTokenClaims {
     return buildClaims({
       grant,
@@ -232,7 +218,7 @@ const tooMany = (retryAfterSeconds: number): Refusal => ({
 const refuse = (reason: 'several_credentials' | 'access_token_presented'): Refusal => ({ ok: false, reason })
 const unavailable: Refusal = { ok: false, reason: 'unavailable' }
 
-const partiesOf = (client: Credential['client'], owner: Credential['owner'], asked: TokenRequest) => ({
+const partiesOf = ({ client, owner }: Credential, asked: TokenRequest) => ({
   partnerId: owner.id,
   organizationId: asked.organizationId,
   environment: client.environment,

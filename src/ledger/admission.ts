@@ -3,7 +3,8 @@
  * docs/architecture.md for why each step is as it is. Its first step, still_current, stands beside the trigger that is
  * its counterpart, in drizzle/0001_guards.sql.
  */
-import type { Database } from '../database/database.ts'
+import { inTime, TooLateError } from '../clock.ts'
+import { type Database, disconnect } from '../database/database.ts'
 
 /** A policy row as it was when the token was judged. */
 export type Judged = { id: string; version: number }
@@ -60,18 +61,43 @@ type Row = { n: number; admitted: boolean; limit: number; remaining: number; res
  */
 export type AdmitBatch = (requests: readonly AdmissionRequest[]) => Promise<Verdict[]>
 
-/** The pool must have been made with ADMISSION_SETTINGS. */
-export function createAdmission(database: Database): AdmitBatch {
-  return async (requests) => {
-    const locks = [...new Set(requests.flatMap(lockedRows))].join(' ')
-    const records = JSON.stringify(requests.map(toRecord))
-    // A statement by itself is its own transaction. postgres.js resolves it when the server is ready for the next one:
-    // after the commit, not at the first sign of rows (docs/decisions/0002-durable-answer.md).
-    const rows = await database.$client<Row[]>`
+export type Admission = { admitBatch: AdmitBatch; close(): Promise<void> }
+
+/** Longer than the statement's own limit in the database: past it, nobody answers at the other end. */
+const DEADLINE_MILLISECONDS = 600
+
+/** Makes its pool itself, with ADMISSION_SETTINGS, because it makes a new one when connections have died in silence. */
+export function createAdmission(connect: () => Database): Admission {
+  let pool = connect()
+  return {
+    async admitBatch(requests) {
+      const used = pool
+      try {
+        return await inTime(decide(used, requests), DEADLINE_MILLISECONDS)
+      } catch (error) {
+        // Cutting the connections also keeps a batch that was given up from running when the database is back: its
+        // tokens are gone, but it would use up their clients' windows.
+        if (error instanceof TooLateError && used === pool) {
+          pool = connect()
+          used.$client.end({ timeout: 0 }).catch(() => {})
+        }
+        throw error
+      }
+    },
+    close: () => disconnect(pool),
+  }
+}
+
+async function decide(database: Database, requests: readonly AdmissionRequest[]): Promise<Verdict[]> {
+  const locks = JSON.stringify([...new Set(requests.flatMap(lockedRows))])
+  const records = JSON.stringify(requests.map(toRecord))
+  // A statement by itself is its own transaction. postgres.js resolves it when the server is ready for the next one:
+  // after the commit, not at the first sign of rows (docs/decisions/0002-durable-answer.md).
+  const rows = await database.$client<Row[]>`
         -- 1. The tokens that were judged by what still is, and will be until this has committed.
         with fresh as materialized (
           select *, row_number() over (partition by client_id order by n) as place
-          from still_current(${locks}, ${records}::text::jsonb)
+          from still_current(${locks}::text::jsonb, ${records}::text::jsonb)
         ),
 
         -- 2. The clients' windows, cut by this database's clock, locked in the order of client_id so that instances
@@ -83,7 +109,7 @@ export function createAdmission(database: Database): AdmitBatch {
           insert into usage_minutes as u (client_id, window_start, rate_limit, admitted, limited, last_admitted)
           select client_id, date_trunc('minute', now()), rate_limit, least(wanted, rate_limit),
             wanted - least(wanted, rate_limit), least(wanted, rate_limit)
-          from per_client order by client_id
+          from per_client order by client_id collate "C"
           on conflict (client_id, window_start) do update set
             rate_limit = excluded.rate_limit,
             last_admitted = greatest(least(excluded.admitted + excluded.limited, excluded.rate_limit - u.admitted), 0),
@@ -112,8 +138,7 @@ export function createAdmission(database: Database): AdmitBatch {
         select n, admitted, rate_limit as limit, remaining::integer,
           ceil(extract(epoch from date_trunc('minute', now()) + interval '1 minute' - now()))::integer as reset_seconds
         from judged`
-    return toVerdicts(requests.length, rows)
-  }
+  return toVerdicts(requests.length, rows)
 }
 
 /** Whose locks a token needs. A key's changes are under its client's lock. */

@@ -2,10 +2,9 @@
  * The ledger commits in groups: while batches are in flight, the next one gathers. A token may leave only once its
  * admission says so.
  */
-import { inTime } from '../clock.ts'
 import type { AdmissionRequest, AdmitBatch, Verdict, Window } from './admission.ts'
 
-export type Admission = Verdict | { outcome: 'unavailable' }
+export type Answer = Verdict | { outcome: 'unavailable' }
 
 export type LedgerOptions = {
   admitBatch: AdmitBatch
@@ -17,27 +16,27 @@ export type LedgerOptions = {
   batchSize?: number
   /** Tokens that may wait for theirs; one more is refused at once. */
   bufferSize?: number
-  /** From asking to answer. What is not known by then did not happen, as far as the caller is concerned. */
-  deadlineMilliseconds?: number
+  /** How long a token may wait for its batch to begin; the batch itself has its own deadline. */
+  patienceMilliseconds?: number
   onFailure?: (error: unknown, tokens: number) => void
 }
 
 export type Ledger = {
   /** Asks for one token to be let out. Never rejects: what goes wrong is `unavailable`. */
-  admit(request: AdmissionRequest): Promise<Admission>
+  admit(request: AdmissionRequest): Promise<Answer>
   /** The client's window if it is known to be used up: then asking again would only cost the database a batch. */
   blockedWindow(clientId: string): Window | undefined
   /** Waits for what was asked so far; what is asked afterwards is refused. */
   close(): Promise<void>
 }
 
-type Waiting = { request: AdmissionRequest; deadline: number; settle: (admission: Admission) => void }
+type Waiting = { request: AdmissionRequest; deadline: number; settle: (answer: Answer) => void }
 
-const UNAVAILABLE: Admission = { outcome: 'unavailable' }
+const UNAVAILABLE: Answer = { outcome: 'unavailable' }
 
 export function createLedger(options: LedgerOptions): Ledger {
   const { admitBatch, concurrency = 2, batchSize = 256, bufferSize = 2048, onFailure } = options
-  const { deadlineMilliseconds = 800 } = options
+  const { patienceMilliseconds = 300 } = options
   const now = options.monotonicNow ?? performance.now.bind(performance)
   const blocked = createBlockedWindows(now)
   let waiting: Waiting[] = []
@@ -61,12 +60,15 @@ export function createLedger(options: LedgerOptions): Ledger {
   }
 
   async function commit(batch: Waiting[]): Promise<void> {
-    const alive = batch.filter((one) => one.deadline > now())
-    for (const one of batch) if (one.deadline <= now()) one.settle(UNAVAILABLE)
+    const begins = now()
+    const [alive, late] = [
+      batch.filter((one) => one.deadline > begins),
+      batch.filter((one) => one.deadline <= begins),
+    ]
+    for (const one of late) one.settle(UNAVAILABLE)
     if (alive.length === 0) return
     try {
-      const patience = Math.min(...alive.map((one) => one.deadline)) - now()
-      const verdicts = await inTime(admitBatch(alive.map((one) => one.request)), patience)
+      const verdicts = await admitBatch(alive.map((one) => one.request))
       alive.forEach((one, i) => {
         const verdict = verdicts[i] ?? UNAVAILABLE
         if (verdict.outcome === 'limited') blocked.add(one.request.client.id, verdict.window)
@@ -83,7 +85,7 @@ export function createLedger(options: LedgerOptions): Ledger {
     admit(request) {
       if (closed || waiting.length >= bufferSize) return Promise.resolve(UNAVAILABLE)
       return new Promise((settle) => {
-        waiting.push({ request, deadline: now() + deadlineMilliseconds, settle })
+        waiting.push({ request, deadline: now() + patienceMilliseconds, settle })
         // The requests of this turn of the event loop share a batch, at no cost in time.
         if (!isScheduled && inFlight < concurrency) {
           isScheduled = true

@@ -8,19 +8,46 @@ export type KeyUse = { keyId: string; at: string; ip: string }
 
 export type LedgerStore = ReturnType<typeof createLedgerStore>
 
+const partitionOf = (day: string) => sql.identifier(`issued_tokens_${day.replaceAll('-', '')}`)
+
 export function createLedgerStore(database: Database) {
   return {
-    /** Makes the partition of one UTC day (`2026-11-21`), up to the next; safe to repeat. */
-    async ensurePartition(day: string, nextDay: string) {
-      const partition = sql.identifier(`issued_tokens_${day.replaceAll('-', '')}`)
+    /** The days (`2026-11-21`) that have a partition. */
+    async findPartitions(): Promise<string[]> {
+      const rows = await database.execute<{ name: string }>(
+        sql`select inhrelid::regclass::text as name from pg_inherits where inhparent = 'issued_tokens'::regclass`,
+      )
+      return rows.map(({ name }) => name.replace(/^issued_tokens_(\d{4})(\d\d)(\d\d)$/, '$1-$2-$3'))
+    },
+
+    /**
+     * Makes the partition of one UTC day, up to the next. It is made apart and attached: admissions go on meanwhile,
+     * where making it in its place would lock them out. What a killed process left half done is taken up.
+     */
+    async addPartition(day: string, nextDay: string) {
+      const partition = partitionOf(day)
       const midnight = (date: string) => sql.raw(`'${date} 00:00:00+00'`)
       await database.execute(
-        sql`create table if not exists ${partition} partition of issued_tokens
-            for values from (${midnight(day)}) to (${midnight(nextDay)})`,
+        sql`create table if not exists ${partition} (like issued_tokens including defaults)`,
       )
       // Row-level security of the parent does not bind who names the partition itself: there, nobody sees a row.
       await database.execute(sql`alter table ${partition} enable row level security`)
       await database.execute(sql`alter table ${partition} force row level security`)
+      await database.execute(
+        sql`alter table issued_tokens attach partition ${partition}
+            for values from (${midnight(day)}) to (${midnight(nextDay)})`,
+      )
+    },
+
+    /** Locks everybody out for a moment: to be run with a short lock_timeout, else they queue behind whoever reads. */
+    async dropPartition(day: string) {
+      await database.execute(sql`drop table ${partitionOf(day)}`)
+    },
+
+    /** What is counted, and single revocations, have no use past these moments. */
+    async forgetBefore(oldest: Date, now: Date) {
+      await database.execute(sql`delete from usage_minutes where window_start < ${oldest.toISOString()}`)
+      await database.execute(sql`delete from revoked_tokens where expires_at < ${now.toISOString()}`)
     },
 
     /** Adds up. Callers pass them in the order of client and minute, as the admission locks them. */

@@ -1,6 +1,6 @@
 /** The key-encryption key of the embedded database: made once, kept in the data folder, readable by its owner only. */
 import { randomBytes } from 'node:crypto'
-import { link, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { link, mkdir, open, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 
 /** Reads the key, or makes it. Processes that start at once end up with the same one. */
@@ -15,6 +15,9 @@ export async function keepKeyEncryptionKey(dataDir: string): Promise<Uint8Array>
   await writeFile(draft, `${randomBytes(32).toString('base64')}\n`, { mode: 0o600, flush: true })
   try {
     await link(draft, path).catch(unless('EEXIST'))
+    // What is sealed under it is durable: so must be its name.
+    const folder = await open(dataDir)
+    await folder.sync().finally(() => folder.close())
   } finally {
     await rm(draft)
   }

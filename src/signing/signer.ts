@@ -1,5 +1,5 @@
 /** Signs access tokens with each environment's active key, and knows which keys verifiers must know. */
-import type { Clock } from '../clock.ts'
+import { type Clock, inTime } from '../clock.ts'
 import { SIGNING_ALGORITHMS, type SigningAlgorithm } from '../config.ts'
 import { ENVIRONMENTS, type Environment } from '../database/schema.ts'
 import { buildJwks, type Jwks } from './jwks.ts'
@@ -11,15 +11,19 @@ import type { SigningKeyRow, SigningKeyStore } from './store.ts'
 export type SignedToken = { token: string; kid: string; signingKeyVersion: number }
 
 export type Signer = {
-  /** Reads the keys from the database. Throws when an environment has no key that opens and may sign. */
+  /** Reads the keys from the database. What does not open, or is missing, is reported: it fails alone. */
   load(): Promise<void>
-  /** Like load, many callers at once costing one read; what fails is reported and leaves the keys as they were. */
+  /** Like load, many callers at once costing one read; never rejects. */
   refresh(): Promise<void>
+  /** Whether tokens of both environments can be signed. */
+  isReady(): boolean
   /** RFC 9068: `typ` is `at+jwt`. Undefined when the environment has no active key. */
   sign(environment: Environment, claims: object): Promise<SignedToken | undefined>
   /** The environment's key set, from memory. Undefined until the first load. */
   jwks(environment: Environment): Jwks | undefined
 }
+
+const READ_DEADLINE_MILLISECONDS = 500
 
 type LoadedKey = SigningKeyRow & { header: string; signBytes: SignBytes | undefined }
 
@@ -34,19 +38,18 @@ export function createSigner(options: {
   let refreshing: Promise<void> | undefined
 
   async function load(): Promise<void> {
-    const rows = await store.findCurrent()
-    const loaded = await Promise.all(rows.map((row) => loadKey(row)))
-    for (const environment of ENVIRONMENTS) {
-      const active = activeSigningKey(
-        loaded.filter((key) => key.environment === environment),
-        now(),
-      )
-      if (!active) throw new Error(`there is no active signing key for ${environment}`)
-      if (!active.signBytes)
-        throw new Error(`the active signing key for ${environment}, ${active.kid}, does not open`)
-    }
-    keys = loaded
+    const rows = await inTime(store.findCurrent(), READ_DEADLINE_MILLISECONDS)
+    keys = await Promise.all(rows.map((row) => loadKey(row)))
+    // What is amiss in one environment must not keep the news from the other.
+    for (const environment of ENVIRONMENTS)
+      if (!activeKey(environment)?.signBytes) onFailure?.(notSigning(environment))
   }
+
+  const activeKey = (environment: Environment) =>
+    activeSigningKey(
+      (keys ?? []).filter((key) => key.environment === environment),
+      now(),
+    )
 
   async function loadKey(row: SigningKeyRow): Promise<LoadedKey> {
     const known = keys?.find((key) => key.kid === row.kid)
@@ -74,22 +77,23 @@ export function createSigner(options: {
       return refreshing
     },
     async sign(environment, claims) {
-      const key = activeSigningKey(
-        (keys ?? []).filter((each) => each.environment === environment),
-        now(),
-      )
+      const key = activeKey(environment)
       if (!key?.signBytes) return undefined
       const input = `${key.header}.${encode(claims)}`
       const signature = await key.signBytes(Buffer.from(input, 'latin1'))
       const token = `${input}.${Buffer.from(signature).toString('base64url')}`
       return { token, kid: key.kid, signingKeyVersion: key.version }
     },
+    isReady: () => ENVIRONMENTS.every((environment) => activeKey(environment)?.signBytes),
     jwks(environment) {
       if (!keys) return undefined
       return buildJwks(keys.filter((key) => key.environment === environment && isPublished(key, now())))
     },
   }
 }
+
+const notSigning = (environment: Environment) =>
+  new Error(`no signing key for ${environment} is active and opens: its tokens cannot be signed`)
 
 const encode = (value: object) => Buffer.from(JSON.stringify(value)).toString('base64url')
 

@@ -492,7 +492,7 @@ describe('the platform package', () => {
   })
 })
 
-describe.runIf(onLinux && isRoot)('users', () => {
+describe.runIf(onLinux && isRoot)('users (only root can start it as somebody else)', () => {
   test.each([
     ['an ordinary user', NOBODY],
     ['a user without an entry in /etc/passwd', NAMELESS],

@@ -112,6 +112,9 @@ describe('a change of policy refuses the very next exchange on an instance that 
       expect(await status(service, client)).toBe(200)
       await lonely.sql`update signing_keys set revoked_at = now() where environment = 'sandbox'`
       expect(await status(service, client)).toBe(503)
+      // It is out of the key set too, and the other environment has not noticed.
+      expect(await (await fetch(`${service.url}/sandbox/.well-known/jwks.json`)).json()).toEqual({ keys: [] })
+      expect(await status(service, await seedClient(lonely.sql, { environment: 'production' }))).toBe(200)
     } finally {
       await service.stop()
       await lonely.drop()
