@@ -24,6 +24,16 @@ async function status(service: TestService, client: SeededClient): Promise<numbe
   return response.status
 }
 
+/** Rows share 2,048 locks: one whose rows do not share the one of `held`. */
+async function seedClientApartFrom(held: SeededClient): Promise<SeededClient> {
+  for (;;) {
+    const client = await seedClient(database.sql)
+    const [row] = await database.sql`select policy_lock(${held.clientId}) in
+      (policy_lock(${client.clientId}), policy_lock(${client.organizationId})) as shared`
+    if (!row?.shared) return client
+  }
+}
+
 /** On both instances, so that each remembers everything that the token depends on. */
 async function warm(client: SeededClient) {
   for (const service of [one, other]) expect(await status(service, client)).toBe(200)
@@ -200,7 +210,7 @@ describe('around a revocation', () => {
 
   test('who is changing a key holds up that key only, and is waited for', async () => {
     const held = await seedClient(database.sql)
-    const free = await seedClient(database.sql)
+    const free = await seedClientApartFrom(held)
     await warm(held)
     await warm(free)
     const changing = database.sql.begin(async (transaction) => {

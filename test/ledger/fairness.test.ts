@@ -57,3 +57,12 @@ test.each(['keys', 'clients', 'organizations', 'signing_keys'] as const)(
   },
   60_000,
 )
+
+test('a change of very many rows at once finds room for its locks', async () => {
+  const organizationId = await seedOrganization(database.sql)
+  await database.sql`insert into clients (id, organization_id, name, environment, scopes, status)
+    select 'cli_many_' || n, ${organizationId}, 'many', 'sandbox', '{}', 'active' from generate_series(1, 20000) n`
+  const changed =
+    await database.sql`update clients set name = 'changed' where organization_id = ${organizationId}`
+  expect(changed.count).toBe(20_000)
+})
