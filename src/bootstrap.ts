@@ -52,20 +52,23 @@ export type BootstrappedClient = {
 }
 export type Bootstrapped = { issuer: string; operator: BootstrappedClient; demo?: BootstrappedClient }
 
-/** Undefined when the platform organization is there already. To be called while no other process starts. */
+/** Gives the keys to whoever they are for. */
+export type HandOver = (bootstrapped: Bootstrapped) => Promise<void>
+
+/** Does nothing when the platform organization is there already. To be called while no other process starts. */
 export async function bootstrap(
   database: Database,
   options: {
     issuer: string
     keyFormat: KeyFormat
     withDemo: boolean
-    bootstrapFile: string | undefined
+    handOver: HandOver
     now: number
   },
-): Promise<Bootstrapped | undefined> {
-  return database.transaction(async (transaction) => {
+): Promise<void> {
+  await database.transaction(async (transaction) => {
     const organizationStore = createOrganizationStore(transaction)
-    if (await organizationStore.findPlatform()) return undefined
+    if (await organizationStore.findPlatform()) return
 
     const clientStore = createClientStore(transaction)
     const keyStore = createKeyStore(transaction)
@@ -113,15 +116,14 @@ export async function bootstrap(
     const demo = options.withDemo
       ? await addClient({ name: 'Demo' }, { name: 'Demo', environment: 'sandbox', scopes: DEMO_SCOPES })
       : undefined
-    const bootstrapped = { issuer: options.issuer, operator, ...(demo ? { demo } : {}) }
-    // Before the commit: keys that are in the database have been handed over. If the commit fails, the next start
-    // writes the file anew.
-    if (options.bootstrapFile !== undefined) await writePrivately(options.bootstrapFile, bootstrapped)
-    return bootstrapped
+    // Before the commit: no key is ever in the database that nobody has been given. If the commit fails, these are void,
+    // and the next start hands over others.
+    await options.handOver({ issuer: options.issuer, operator, ...(demo ? { demo } : {}) })
   })
 }
 
-async function writePrivately(path: string, content: Bootstrapped): Promise<void> {
+/** Writes BOOTSTRAP_FILE, whole or not at all, readable by its owner only. */
+export async function writeBootstrapFile(path: string, content: Bootstrapped): Promise<void> {
   const file = await open(`${path}.new`, 'w', 0o600)
   try {
     // The mode above counts only where the file did not exist.

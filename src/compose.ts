@@ -1,7 +1,7 @@
 /** From the configuration to a service: every dependency is made here and passed down. */
 import type { Logger } from 'pino'
 import { createApp } from './app.ts'
-import { type Bootstrapped, bootstrap } from './bootstrap.ts'
+import { bootstrap, type HandOver } from './bootstrap.ts'
 import { type Clock, inTime, systemClock } from './clock.ts'
 import type { Config } from './config.ts'
 import { answers, connectAsPlatform, type DatabaseTarget, disconnect } from './database/database.ts'
@@ -33,7 +33,7 @@ const SIGNING_KEY_REFRESH = 30_000
 export type Service = {
   app: ReturnType<typeof createApp>
   /** Brings the database up to date and loads the keys. To be repeated until it succeeds. */
-  start(): Promise<Bootstrapped | undefined>
+  start(): Promise<void>
   /** Writes what has gathered and lets go of the database. */
   stop(): Promise<void>
 }
@@ -47,11 +47,12 @@ export type ServiceOptions = {
     | 'keyVendor'
     | 'trustedProxies'
     | 'failedAuthenticationsPerMinute'
-    | 'bootstrapFile'
   >
   target: DatabaseTarget
   keyEncryptionKeys: readonly Uint8Array[]
   withDemo: boolean
+  /** Called at the first start only, before its keys are committed. */
+  handOver: HandOver
   log: Logger
   now?: Clock
 }
@@ -134,21 +135,21 @@ export function compose(options: ServiceOptions): Service {
     }),
 
     async start() {
-      const bootstrapped = await withMigratedDatabase(target, async (database) => {
+      await withMigratedDatabase(target, async (database) => {
         await ensureLedgerPartitions(createLedgerStore(database), now())
         await ensureSigningKeys(createSigningKeyStore(database), sealing, config.signingAlgorithm, now())
         // Before anybody's keys are made: what cannot sign should not look as if it had started.
         await signer.load()
         if (!signer.isReady())
           throw new Error('a signing key is missing or does not open; the log says which')
-        return bootstrap(database, { ...config, keyFormat, withDemo: options.withDemo, now: now() })
+        const { withDemo, handOver } = options
+        await bootstrap(database, { issuer: config.issuer, keyFormat, withDemo, handOver, now: now() })
       })
       const ledgerStore = createLedgerStore(background)
       every(HOUR, 'ledger partitions', () => ensureLedgerPartitions(ledgerStore, now()))
       every(HOUR, 'ledger retention', () => dropOldLedger(ledgerStore, now()))
       every(SIGNING_KEY_REFRESH, 'signing keys', () => signer.refresh())
       started = true
-      return bootstrapped
     },
 
     async stop() {

@@ -3,7 +3,7 @@
  * what is printed for a person, keys of a first start among it, goes to the standard output.
  */
 import { pino } from 'pino'
-import type { Bootstrapped } from './bootstrap.ts'
+import { type Bootstrapped, writeBootstrapFile } from './bootstrap.ts'
 import { compose, type Service } from './compose.ts'
 import { type Config, parseConfig } from './config.ts'
 import { EmbeddedPostgresError, startEmbeddedPostgres } from './database/embedded.ts'
@@ -31,11 +31,9 @@ for (const event of ['uncaughtException', 'unhandledRejection'] as const)
   })
 
 const stopRequested = new AbortController()
-/** A start that is under way when it should stop may finish: it may be making keys that must be shown. */
-const givenUp = new Promise<undefined>((resolve) => {
-  stopRequested.signal.addEventListener('abort', () =>
-    setTimeout(resolve, START_GRACE_MILLISECONDS, undefined),
-  )
+/** A start that is under way when it should stop may finish, for a while. */
+const givenUp = new Promise<void>((resolve) => {
+  stopRequested.signal.addEventListener('abort', () => setTimeout(resolve, START_GRACE_MILLISECONDS))
 })
 for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => stopRequested.abort())
 
@@ -61,15 +59,18 @@ async function run(config: Config): Promise<void> {
       target: config.databaseUrl ?? embeddedTarget(embedded),
       keyEncryptionKeys: config.keyEncryptionKeys ?? [await keepKeyEncryptionKey(config.dataDir)],
       withDemo: config.databaseUrl === undefined,
+      async handOver(bootstrapped) {
+        if (config.bootstrapFile !== undefined) await writeBootstrapFile(config.bootstrapFile, bootstrapped)
+        printKeys(config, bootstrapped)
+      },
       log,
     })
     const server = createHttpServer(service.app)
     try {
       await server.listen(config.port, config.host)
-      const bootstrapped = await startPatiently(service)
-      // Keys that were made are shown even if it was asked to stop meanwhile: there is no second time.
-      if (bootstrapped || !stopRequested.signal.aborted) announce(config, bootstrapped)
+      await startPatiently(service)
       if (!stopRequested.signal.aborted) {
+        console.log(`Signet is ready at ${urlOf(config)} (issuer ${config.issuer})`)
         await new Promise((resolve) =>
           stopRequested.signal.addEventListener('abort', resolve, { once: true }),
         )
@@ -90,7 +91,7 @@ function embeddedTarget(embedded: Awaited<ReturnType<typeof startEmbeddedPostgre
 }
 
 /** A database that is not there yet is waited for: /livez answers meanwhile, /readyz says no. */
-async function startPatiently(service: Service): Promise<Bootstrapped | undefined> {
+async function startPatiently(service: Service): Promise<void> {
   for (let attempt = 1; !stopRequested.signal.aborted; attempt++) {
     try {
       const starting = service.start()
@@ -106,28 +107,26 @@ async function startPatiently(service: Service): Promise<Bootstrapped | undefine
       stopRequested.signal.addEventListener('abort', resolve, { once: true })
     })
   }
-  return undefined
 }
 
-function announce(config: Config, bootstrapped: Bootstrapped | undefined): void {
-  const url = `http://localhost:${config.port}`
-  console.log(`Signet is ready at ${url} (issuer ${config.issuer})`)
-  if (!bootstrapped) return
-  const { operator, demo } = bootstrapped
-  console.log(`
-This was the first start. The operator's key is shown once, now:
+function urlOf({ port }: Config): string {
+  return `http://localhost:${port}`
+}
+
+function printKeys(config: Config, { operator, demo }: Bootstrapped): void {
+  console.log(`This is the first start. The operator's key is shown once, now:
 
   ${operator.key}
 
-It belongs to organization ${operator.organization_id}, client ${operator.client_id}.`)
+It belongs to organization ${operator.organization_id}, client ${operator.client_id}.
+`)
   if (!demo) return
   const body = {
     expiry_seconds: 3600,
     scopes: { organization_id: demo.organization_id, scopes: demo.scopes.slice(0, 2) },
   }
-  console.log(`
-Mint a first token with the demo organization's sandbox key:
+  console.log(`Mint a first token with the demo organization's sandbox key:
 
-  curl -sS ${url}/v2/auth/token -H 'Authorization: Bearer ${demo.key}' -H 'Content-Type: application/json' -d '${JSON.stringify(body)}'
+  curl -sS ${urlOf(config)}/v2/auth/token -H 'Authorization: Bearer ${demo.key}' -H 'Content-Type: application/json' -d '${JSON.stringify(body)}'
 `)
 }

@@ -37,12 +37,12 @@ export async function startService(
       keyVendor: 'sgt',
       trustedProxies: [],
       failedAuthenticationsPerMinute: 100_000,
-      bootstrapFile: undefined,
       ...options.config,
     },
     target: database.target,
     keyEncryptionKeys: options.keyEncryptionKeys ?? [KEY_ENCRYPTION_KEY],
     withDemo: false,
+    handOver: async () => {},
     log: pino({ level: options.logLevel ?? 'trace' }, { write: (line: string) => void logs.push(line) }),
     ...(options.now ? { now: options.now } : {}),
   })
