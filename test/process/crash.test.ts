@@ -106,10 +106,12 @@ describe('kill -9 of the embedded postmaster under load', () => {
       await waitFor('/readyz', answers(service.url, '/readyz', 503))
       await outage.stop()
       await load.stop()
-      expect([...outage.statuses.keys()]).toEqual([503])
+      // A backend notices the death of its postmaster when it is done with its statement: one may still have served.
+      expect(outage.statuses.has(503)).toBe(true)
+      expect([...outage.statuses.keys()].filter((status) => status !== 200 && status !== 503)).toEqual([])
       expect([...load.surprises, ...outage.surprises]).toEqual([])
       expect(Math.max(load.slowest(), outage.slowest())).toBeLessThan(5000)
-      received.push(...load.received)
+      received.push(...load.received, ...outage.received)
 
       const began = performance.now()
       expect(await service.stop()).toBe(0)
