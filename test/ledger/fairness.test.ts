@@ -18,7 +18,7 @@ afterAll(async () => {
 
 /**
  * Whoever holds a leaked key must not be able to put off its revocation by using it. With row locks that admissions
- * share, four instances could keep a change waiting for ten seconds and more; here it is served in its turn.
+ * share, three instances could keep a change waiting for ten seconds and more; here it is served in its turn.
  */
 test.each(['keys', 'clients', 'organizations', 'signing_keys'] as const)(
   'a change of %s is not kept waiting by a flood of admissions that depend on it',
