@@ -6,28 +6,12 @@ import {
   type JSONWebKeySet,
   jwtVerify,
 } from 'jose'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { createTestDatabase, type TestDatabase } from '../support/database.ts'
+import { describe, expect, test } from 'vitest'
 import { mint, tokenBody, tokenOf } from '../support/mint.ts'
 import { seedClient, seedDelegation, seedOrganization } from '../support/seed.ts'
-import {
-  DEFAULT_AUDIENCE,
-  ISSUER,
-  SANDBOX_ISSUER,
-  startService,
-  type TestService,
-} from '../support/service.ts'
+import { DEFAULT_AUDIENCE, ISSUER, SANDBOX_ISSUER, setUpService } from '../support/service.ts'
 
-let database: TestDatabase
-let service: TestService
-beforeAll(async () => {
-  database = await createTestDatabase()
-  service = await startService(database)
-})
-afterAll(async () => {
-  await service?.stop()
-  await database?.drop()
-})
+const { database, service } = await setUpService()
 
 const PATHS = { production: '/.well-known/jwks.json', sandbox: '/sandbox/.well-known/jwks.json' }
 const ISSUERS = { production: ISSUER, sandbox: SANDBOX_ISSUER }

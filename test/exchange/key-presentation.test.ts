@@ -1,23 +1,12 @@
 import { connect } from 'node:net'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { checksum, createKeyFormat } from '../../src/keys/key-format.ts'
-import { createTestDatabase, type TestDatabase } from '../support/database.ts'
 import { fingerprint, mint, problemOf, rawRequest, tokenBody } from '../support/mint.ts'
-import { type SeededClient, seedClient } from '../support/seed.ts'
-import { startService, type TestService } from '../support/service.ts'
+import { seedClient } from '../support/seed.ts'
+import { setUpService } from '../support/service.ts'
 
-let database: TestDatabase
-let service: TestService
-let client: SeededClient
-beforeAll(async () => {
-  database = await createTestDatabase()
-  service = await startService(database)
-  client = await seedClient(database.sql)
-})
-afterAll(async () => {
-  await service?.stop()
-  await database?.drop()
-})
+const { database, service } = await setUpService()
+const client = await seedClient(database.sql)
 
 type Lines = (readonly [string, string])[]
 

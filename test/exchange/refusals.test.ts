@@ -1,7 +1,6 @@
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { newId } from '../../src/ids.ts'
 import { createKeyFormat } from '../../src/keys/key-format.ts'
-import { createTestDatabase, type TestDatabase } from '../support/database.ts'
 import { fingerprint, mint, problemOf, rawRequest, tokenBody } from '../support/mint.ts'
 import {
   type ClientOptions,
@@ -10,18 +9,9 @@ import {
   seedDelegation,
   seedOrganization,
 } from '../support/seed.ts'
-import { ISSUER, startService, type TestService } from '../support/service.ts'
+import { ISSUER, setUpService, startService } from '../support/service.ts'
 
-let database: TestDatabase
-let service: TestService
-beforeAll(async () => {
-  database = await createTestDatabase()
-  service = await startService(database)
-})
-afterAll(async () => {
-  await service?.stop()
-  await database?.drop()
-})
+const { database, service } = await setUpService()
 
 const ask = (client: Pick<SeededClient, 'key'>, body: object) =>
   rawRequest(service.url, {

@@ -1,20 +1,10 @@
 import { decodeJwt } from 'jose'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { createTestDatabase, type TestDatabase } from '../support/database.ts'
+import { describe, expect, test } from 'vitest'
 import { mint, problemOf, rawRequest, tokenBody, tokenOf } from '../support/mint.ts'
 import { seedClient, seedDelegation, seedOrganization } from '../support/seed.ts'
-import { startService, type TestService } from '../support/service.ts'
+import { setUpService } from '../support/service.ts'
 
-let database: TestDatabase
-let service: TestService
-beforeAll(async () => {
-  database = await createTestDatabase()
-  service = await startService(database)
-})
-afterAll(async () => {
-  await service?.stop()
-  await database?.drop()
-})
+const { database, service } = await setUpService()
 
 const countTokens = async (clientId: string) => {
   const rows = await database.sql`select from issued_tokens where client_id = ${clientId}`

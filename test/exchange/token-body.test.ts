@@ -1,21 +1,10 @@
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { createTestDatabase, type TestDatabase } from '../support/database.ts'
+import { describe, expect, test } from 'vitest'
 import { problemOf, rawRequest, tokenBody } from '../support/mint.ts'
-import { type SeededClient, seedClient } from '../support/seed.ts'
-import { startService, type TestService } from '../support/service.ts'
+import { seedClient } from '../support/seed.ts'
+import { setUpService } from '../support/service.ts'
 
-let database: TestDatabase
-let service: TestService
-let client: SeededClient
-beforeAll(async () => {
-  database = await createTestDatabase()
-  service = await startService(database)
-  client = await seedClient(database.sql)
-})
-afterAll(async () => {
-  await service?.stop()
-  await database?.drop()
-})
+const { database, service } = await setUpService()
+const client = await seedClient(database.sql)
 
 const JSON_TYPE = [['Content-Type', 'application/json']] as const
 const post = (body: string | Buffer, headers: readonly (readonly [string, string])[] = JSON_TYPE) =>

@@ -1,22 +1,11 @@
 import { connect } from 'node:net'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { createTestDatabase, type TestDatabase } from '../support/database.ts'
+import { describe, expect, test } from 'vitest'
 import { problemOf, rawRequest, tokenBody } from '../support/mint.ts'
-import { type SeededClient, seedClient } from '../support/seed.ts'
-import { ISSUER, startService, type TestService } from '../support/service.ts'
+import { seedClient } from '../support/seed.ts'
+import { ISSUER, setUpService } from '../support/service.ts'
 
-let database: TestDatabase
-let service: TestService
-let client: SeededClient
-beforeAll(async () => {
-  database = await createTestDatabase()
-  service = await startService(database)
-  client = await seedClient(database.sql)
-})
-afterAll(async () => {
-  await service?.stop()
-  await database?.drop()
-})
+const { database, service } = await setUpService()
+const client = await seedClient(database.sql)
 
 /** What the server answers to these bytes, until it closes the connection or has been silent for a second. */
 const exchangeBytes = (bytes: string): Promise<{ text: string; closed: boolean }> =>

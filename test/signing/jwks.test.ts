@@ -1,20 +1,11 @@
 import { createHash } from 'node:crypto'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { createTestDatabase, type TestDatabase } from '../support/database.ts'
-import { startService, type TestService } from '../support/service.ts'
+import { describe, expect, test } from 'vitest'
+import { createTestDatabase } from '../support/database.ts'
+import { setUpService, startService } from '../support/service.ts'
 
 const PATHS = ['/.well-known/jwks.json', '/sandbox/.well-known/jwks.json'] as const
 
-let database: TestDatabase
-let service: TestService
-beforeAll(async () => {
-  database = await createTestDatabase()
-  service = await startService(database)
-})
-afterAll(async () => {
-  await service?.stop()
-  await database?.drop()
-})
+const { database, service } = await setUpService()
 
 const get = (path: string, init?: RequestInit) => fetch(service.url + path, init)
 const kids = async (path: string): Promise<string[]> => {

@@ -1,8 +1,9 @@
 /** An instance of the service as main.ts would run it, on a real socket, in the test's own process. */
 import { pino } from 'pino'
+import { afterAll } from 'vitest'
 import { compose, type ServiceOptions } from '../../src/compose.ts'
 import { createHttpServer } from '../../src/http/server.ts'
-import type { TestDatabase } from './database.ts'
+import { createTestDatabase, type TestDatabase } from './database.ts'
 
 export const ISSUER = 'https://signet.test'
 export const SANDBOX_ISSUER = `${ISSUER}/sandbox`
@@ -57,4 +58,17 @@ export async function startService(
       await service.stop()
     },
   }
+}
+
+/** A database and a service on it for the whole test file, which ends both. To be awaited at its top. */
+export async function setUpService(
+  options: TestServiceOptions = {},
+): Promise<{ database: TestDatabase; service: TestService }> {
+  const database = await createTestDatabase()
+  const service = await startService(database, options)
+  afterAll(async () => {
+    await service.stop()
+    await database.drop()
+  })
+  return { database, service }
 }
