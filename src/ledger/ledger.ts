@@ -8,8 +8,6 @@ export type Answer = Verdict | { outcome: 'unavailable' }
 
 export type LedgerOptions = {
   admitBatch: AdmitBatch
-  /** Milliseconds on a clock that never jumps. */
-  monotonicNow?: () => number
   /** Batches in flight at once: with two, one gathers and signs while the other is in the database. */
   concurrency?: number
   /** Tokens in one transaction. */
@@ -37,7 +35,8 @@ const UNAVAILABLE: Answer = { outcome: 'unavailable' }
 export function createLedger(options: LedgerOptions): Ledger {
   const { admitBatch, concurrency = 2, batchSize = 256, bufferSize = 2048, onFailure } = options
   const { patienceMilliseconds = 300 } = options
-  const now = options.monotonicNow ?? performance.now.bind(performance)
+  // A clock that never jumps.
+  const now = performance.now.bind(performance)
   const blocked = createBlockedWindows(now)
   let waiting: Waiting[] = []
   let inFlight = 0

@@ -15,16 +15,17 @@ export type Usage = {
 
 /** What cannot be written for long is forgotten rather than kept without bound. */
 const MAX_PENDING = 10_000
+const FLUSH_MILLISECONDS = 2000
 
 export function createUsage(options: {
   store: Pick<LedgerStore, 'addRefusals' | 'recordUses'>
   now: () => number
-  intervalMilliseconds?: number
   onFailure?: (error: unknown) => void
 }): Usage {
-  const { store, now, intervalMilliseconds = 2000, onFailure } = options
+  const { store, now, onFailure } = options
   const refusals = new Map<string, Refusals>()
-  const uses = new Map<string, KeyUse>()
+  /** When in milliseconds: every exchange notes one, only a flush writes it out. */
+  const uses = new Map<string, { keyId: string; at: number; ip: string }>()
 
   function count({ clientId, windowStart, limited, denied }: Refusals) {
     const id = `${clientId} ${windowStart}`
@@ -44,7 +45,7 @@ export function createUsage(options: {
         counted.forEach(count)
         throw error
       })
-    const used = inOrder(uses)
+    const used: KeyUse[] = inOrder(uses).map((use) => ({ ...use, at: new Date(use.at).toISOString() }))
     if (used.length > 0) await store.recordUses(used)
   }
 
@@ -54,14 +55,13 @@ export function createUsage(options: {
     flushing = flushing.then(flush).catch((error) => onFailure?.(error))
     return flushing
   }
-  const timer = setInterval(flushInTurn, intervalMilliseconds).unref()
+  const timer = setInterval(flushInTurn, FLUSH_MILLISECONDS).unref()
 
   return {
     countLimited: (clientId) => count({ clientId, windowStart: thisMinute(), limited: 1, denied: 0 }),
     countDenied: (clientId) => count({ clientId, windowStart: thisMinute(), limited: 0, denied: 1 }),
     keyUsed(keyId, ip) {
-      if (uses.has(keyId) || uses.size < MAX_PENDING)
-        uses.set(keyId, { keyId, at: new Date(now()).toISOString(), ip })
+      if (uses.has(keyId) || uses.size < MAX_PENDING) uses.set(keyId, { keyId, at: now(), ip })
     },
     async close() {
       clearInterval(timer)
