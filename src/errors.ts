@@ -4,6 +4,7 @@ export const ERRORS = {
   invalid_scope: { status: 400, title: 'Invalid scope' },
   invalid_key: { status: 401, title: 'Invalid key' },
   access_token_not_allowed: { status: 401, title: 'Access token not allowed' },
+  invalid_token: { status: 401, title: 'Invalid token' },
   insufficient_scope: { status: 403, title: 'Insufficient scope' },
   ip_not_allowed: { status: 403, title: 'Address not allowed' },
   origin_not_allowed: { status: 403, title: 'Origin not allowed' },
@@ -12,8 +13,10 @@ export const ERRORS = {
   organization_not_allowed: { status: 403, title: 'Organization not allowed' },
   not_found: { status: 404, title: 'Not found' },
   method_not_allowed: { status: 405, title: 'Method not allowed' },
+  conflict: { status: 409, title: 'Conflict' },
   content_too_large: { status: 413, title: 'Content too large' },
   unsupported_media_type: { status: 415, title: 'Unsupported media type' },
+  idempotency_mismatch: { status: 422, title: 'Idempotency mismatch' },
   rate_limited: { status: 429, title: 'Rate limited' },
   server_error: { status: 500, title: 'Server error' },
   unavailable: { status: 503, title: 'Unavailable' },
@@ -47,3 +50,10 @@ export class ApiError extends Error {
     this.headers = more.headers ?? {}
   }
 }
+
+/** A member that breaks a rule; `what` holds it, `rule` goes on from its name: `must be …`. */
+export const brokenRule = (what: 'body' | 'query', ...errors: readonly MemberError[]): ApiError =>
+  new ApiError('invalid_request', `The ${what} breaks a rule; see errors.`, { errors })
+
+/** Missing, malformed and another tenant's: the same words, so that the answers are the same bytes. */
+export const notFound = (): ApiError => new ApiError('not_found', 'There is no such resource.')

@@ -22,7 +22,14 @@ export type PoolOptions = {
  * The system's pool: marked as platform, so that row-level security shows it every tenant. Nothing that a tenant's
  * own request reads or writes may run on it, apart from the exchange, whose tenant comes from the key it proved.
  */
-export function connectAsPlatform(target: DatabaseTarget, options: PoolOptions): Database {
+export const connectAsPlatform = (target: DatabaseTarget, options: PoolOptions): Database =>
+  connect(target, { ...options, settings: { 'signet.platform': 'on', ...options.settings } })
+
+/** A pool whose connections see no tenant at all, until a transaction says whose it is. */
+export const connectAsNobody = (target: DatabaseTarget, options: PoolOptions): Database =>
+  connect(target, options)
+
+function connect(target: DatabaseTarget, options: PoolOptions): Database {
   const poolOptions = {
     max: options.max,
     connect_timeout: 2,
@@ -40,14 +47,40 @@ export function connectAsPlatform(target: DatabaseTarget, options: PoolOptions):
       default_transaction_isolation: 'read committed' as const,
       // Promise 2: a token leaves only after its row is durable, whatever the server's own default says.
       synchronous_commit: 'on',
-      'signet.platform': 'on',
       ...options.settings,
     },
   }
   const client =
     typeof target === 'string' ? postgres(target, poolOptions) : postgres({ ...target, ...poolOptions })
+  refuseUnsent(client)
   return drizzle(client, { schema })
 }
+
+/**
+ * A statement that the driver (postgres.js 3.4.9) hands to a connection in the moment after its reset is neither sent nor
+ * refused: it is said to have succeeded, without a row, once the connection is back. A key would count as unknown, and
+ * a BEGIN would leave its transaction in the midst of another. What has run bears its command's name.
+ */
+function refuseUnsent(client: postgres.Sql): void {
+  const { unsafe } = client
+  client.unsafe = ((...statement: Parameters<typeof unsafe>) => {
+    const query = unsafe(...statement)
+    const { then } = query
+    const checked: typeof then = (onFulfilled, onRejected) =>
+      then
+        .call(query, (result) => {
+          if (!('command' in result) || result.command === null) throw connectionClosed()
+          return result
+        })
+        .then(onFulfilled as never, onRejected)
+    // biome-ignore lint/suspicious/noThenProperty: the driver's query is a promise that is sent when it is waited for.
+    query.then = checked
+    return query
+  }) as typeof unsafe
+}
+
+export const connectionClosed = (): Error =>
+  Object.assign(new Error('the connection was lost before this statement'), { code: 'CONNECTION_CLOSED' })
 
 /** Ends a pool: waits for what runs, a bounded time, then cuts. */
 export const disconnect = (database: Database): Promise<void> => database.$client.end({ timeout: 1 })
@@ -58,3 +91,10 @@ export const answers = (database: Database, milliseconds: number): Promise<boole
     () => true,
     () => false,
   )
+
+/** The row that a write by id returned. Throws when it touched none or several: then its condition is not what it seems. */
+export function exactlyOne<Row>(rows: readonly Row[]): Row {
+  const [row] = rows
+  if (!row || rows.length > 1) throw new Error(`${rows.length} rows were written where one should have been`)
+  return row
+}

@@ -39,7 +39,8 @@ export function createPolicyCache<Value extends object>(options: {
     recall: (id) => cache.get(id),
     find: (id) => cache.fetch(id, { context: { settle: false } }),
     findAgain(id, judged, context) {
-      if (cache.peek(id) === judged) cache.delete(id)
+      // Nothing is in memory where nothing was judged; but others may be waiting for a read of it, which deleting would fail.
+      if (judged !== undefined && cache.peek(id) === judged) cache.delete(id)
       return cache.fetch(id, { context })
     },
   }

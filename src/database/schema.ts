@@ -8,7 +8,6 @@ import { sql } from 'drizzle-orm'
 import {
   type AnyPgColumn,
   bigint,
-  bigserial,
   boolean,
   check,
   cidr,
@@ -78,8 +77,12 @@ export const delegations = pgTable(
     createdAt: createdAt(),
   },
   (t) => [
-    unique('delegations_parties').on(t.organizationId, t.partnerId, t.environment),
-    index('delegations_partner').on(t.partnerId),
+    // A revoked delegation is history; the parties may agree anew.
+    uniqueIndex('delegations_in_force')
+      .on(t.organizationId, t.partnerId, t.environment)
+      .where(sql`status <> 'revoked'`),
+    index('delegations_given').on(t.organizationId, t.id),
+    index('delegations_held').on(t.partnerId, t.id),
     check('delegations_status', oneOf(t.status, DELEGATION_STATUSES)),
     check('delegations_environment', oneOf(t.environment, ENVIRONMENTS)),
     check('delegations_max_expiry', sql`${t.maxExpirySeconds} between 300 and 86400`),
@@ -111,11 +114,16 @@ export const clients = pgTable(
     status: text('status', { enum: CLIENT_STATUSES }).notNull(),
     approvedAt: at('approved_at'),
     approvedBy: text('approved_by'),
+    createdBy: text('created_by'),
+    /** Who asked for what is to be approved, or was last: its creation, and changes that widened it. */
+    requestedBy: text('requested_by').array().notNull().default([]),
+    /** Then its own organization cannot reactivate it. */
+    suspendedByPlatform: boolean('suspended_by_platform').notNull().default(false),
     version: version(),
     createdAt: createdAt(),
   },
   (t) => [
-    index('clients_organization').on(t.organizationId),
+    index('clients_of_organization').on(t.organizationId, t.id),
     check('clients_status', oneOf(t.status, CLIENT_STATUSES)),
     check('clients_kind', oneOf(t.kind, CLIENT_KINDS)),
     check('clients_environment', oneOf(t.environment, ENVIRONMENTS)),
@@ -140,12 +148,17 @@ export const keys = pgTable(
     revocationReason: text('revocation_reason'),
     tokensRevokedAt: at('tokens_revoked_at'),
     replaces: text('replaces').references((): AnyPgColumn => keys.id),
+    /** The client that made it, also of what it was renewed to. Null: the first start. */
+    createdBy: text('created_by'),
     version: version(),
     createdAt: createdAt(),
   },
   (t) => [
     unique('keys_lookup_id').on(t.lookupId),
-    index('keys_client').on(t.clientId),
+    index('keys_of_client').on(t.clientId, t.id),
+    index('keys_not_revoked').on(t.clientId, t.id).where(sql`revoked_at is null`),
+    // A key is renewed once.
+    uniqueIndex('keys_replaced').on(t.replaces),
     check('keys_hash', sql`octet_length(${t.hash}) = 32`),
   ],
 )
@@ -186,13 +199,21 @@ export const issuedTokens = pgTable(
     clientIp: inet('client_ip'),
     requestId: text('request_id').notNull(),
   },
-  (t) => [primaryKey({ columns: [t.jti, t.issuedAt] })],
+  (t) => [
+    primaryKey({ columns: [t.jti, t.issuedAt] }),
+    index('issued_tokens_time').on(t.issuedAt),
+    index('issued_tokens_organization').on(t.organizationId, t.issuedAt),
+    index('issued_tokens_client').on(t.clientId, t.issuedAt),
+  ],
 )
 
 export const revokedTokens = pgTable(
   'revoked_tokens',
   {
     jti: text('jti').primaryKey(),
+    /** Whom the token was for, and whose client minted it: either may see that it is revoked. */
+    organizationId: text('organization_id').notNull(),
+    clientId: text('client_id').notNull(),
     expiresAt: at('expires_at').notNull(),
     revokedAt: at('revoked_at').notNull().defaultNow(),
     reason: text('reason'),
@@ -226,7 +247,8 @@ export const keyUsage = pgTable('key_usage', {
 export const auditEvents = pgTable(
   'audit_events',
   {
-    sequence: bigserial('sequence', { mode: 'number' }).primaryKey(),
+    /** Without a gap from 1; set, like both hashes, by the trigger that chains the rows. */
+    sequence: bigint('sequence', { mode: 'number' }).primaryKey(),
     id: text('id').notNull().unique(),
     organizationId: text('organization_id'),
     actorClientId: text('actor_client_id'),
@@ -241,5 +263,34 @@ export const auditEvents = pgTable(
     hash: bytea('hash').notNull(),
     occurredAt: at('occurred_at').notNull().defaultNow(),
   },
-  (t) => [index('audit_events_organization').on(t.organizationId, t.sequence)],
+  (t) => [
+    index('audit_events_organization').on(t.organizationId, t.sequence),
+    index('audit_events_target').on(t.targetId, t.sequence),
+    index('audit_events_actor').on(t.actorClientId, t.sequence),
+    index('audit_events_time').on(t.occurredAt),
+    index('audit_events_action').on(t.action, t.sequence),
+  ],
+)
+
+/** What was answered to a POST or PATCH that bore an Idempotency-Key: written with its effect, kept for a day. */
+export const idempotencyKeys = pgTable(
+  'idempotency_keys',
+  {
+    clientId: text('client_id').notNull(),
+    /** Method and path template. */
+    operation: text('operation').notNull(),
+    key: text('key').notNull(),
+    organizationId: text('organization_id').notNull(),
+    /** SHA-256 of what was asked for. */
+    fingerprint: bytea('fingerprint').notNull(),
+    status: integer('status').notNull(),
+    location: text('location'),
+    /** As it was sent, but for secrets. */
+    body: text('body').notNull(),
+    createdAt: createdAt(),
+  },
+  (t) => [
+    primaryKey({ columns: [t.clientId, t.operation, t.key] }),
+    index('idempotency_keys_age').on(t.createdAt),
+  ],
 )

@@ -16,7 +16,11 @@ beforeAll(async () => {
   await seedDelegation(database.sql, { organizationId: acme.organizationId, partnerId: other.organizationId })
   const service = await startService(database)
   for (const client of [acme, other]) expect((await mint(service.url, client)).status).toBe(200)
-  await database.sql`insert into revoked_tokens (jti, expires_at) values ('tok_x', now())`
+  await database.sql`insert into revoked_tokens (jti, organization_id, client_id, expires_at)
+    values ('tok_x', ${acme.organizationId}, ${acme.clientId}, now()),
+      ('tok_y', ${other.organizationId}, ${other.clientId}, now())`
+  await database.sql`insert into idempotency_keys (client_id, operation, key, organization_id, fingerprint, status, body)
+    values (${acme.clientId}, 'POST /', 'k', ${acme.organizationId}, '', 201, '')`
   await database.sql`insert into audit_events (id, organization_id, action, previous_hash, hash)
     values ('evt_x', ${acme.organizationId}, 'test', '', '')`
   await service.stop()
@@ -65,8 +69,9 @@ describe('row-level security', () => {
       expect(await tenant`select key_id from key_usage`).toEqual([{ key_id: acme.keyId }])
       expect(await tenant`select organization_id from delegations`).toHaveLength(1)
       expect(await tenant`select id from audit_events`).toHaveLength(1)
-      for (const hidden of ['signing_keys', 'revoked_tokens'])
-        expect(await tenant`select 1 from ${tenant(hidden)}`).toEqual([])
+      expect(await tenant`select jti from revoked_tokens`).toEqual([{ jti: 'tok_x' }])
+      expect(await tenant`select client_id from idempotency_keys`).toEqual([{ client_id: acme.clientId }])
+      expect(await tenant`select 1 from signing_keys`).toEqual([])
     } finally {
       await tenant.end()
     }
@@ -91,6 +96,25 @@ describe('row-level security', () => {
       await tenant.end()
     }
   })
+})
+
+test('a partner may ask for a delegation and give one up; what it may mint is not its own to say', async () => {
+  const partner = connectTo(database.target, { 'signet.organization_id': other.organizationId })
+  const held = { organization_id: acme.organizationId, partner_id: other.organizationId, scopes: '{all}' }
+  const insert = (status: string) =>
+    partner`insert into delegations ${partner({ ...held, id: `dlg_${status}`, environment: 'production', status })}`
+  try {
+    for (const change of [{ scopes: '{all}' }, { status: 'active' }, { max_expiry_seconds: 86_400 }])
+      await expect(
+        partner`update delegations set ${partner(change as Record<string, string>)}`,
+      ).rejects.toThrow(/row-level security/)
+    await expect(insert('active')).rejects.toThrow(/row-level security/)
+    expect((await partner`delete from delegations`).count).toBe(0)
+    expect((await insert('pending')).count).toBe(1)
+    expect((await partner`update delegations set status = 'revoked' where id = 'dlg_pending'`).count).toBe(1)
+  } finally {
+    await partner.end()
+  }
 })
 
 test('every UPDATE of a policy row raises its version, and no version ever returns', async () => {
