@@ -1,7 +1,8 @@
 /** Strict JSON bodies: one meaning or none (RFC 8259 §4: what duplicate names mean is anybody's guess). */
 import type { Context } from 'hono'
 import * as v from 'valibot'
-import { ApiError, type MemberError } from '../errors.ts'
+import { ApiError, brokenRule, type MemberError } from '../errors.ts'
+import type { RequestEnv } from './request-context.ts'
 
 const MAX_BYTES = 16 * 1024
 const MAX_DEPTH = 16
@@ -20,6 +21,14 @@ export async function readJsonBody<Schema extends v.GenericSchema>(
   c: Context,
   schema: Schema,
 ): Promise<v.InferOutput<Schema>> {
+  return checkMembers(schema, parseStrictJson(await readJsonText(c)), 'body')
+}
+
+/**
+ * The text of a JSON body, not yet parsed. Throws ApiError: 415 on another media type or coding, 413 past 16 KiB, 400
+ * on what is not UTF-8.
+ */
+export async function readJsonText(c: Context): Promise<string> {
   if (!MEDIA_TYPE.test(c.req.header('content-type') ?? ''))
     throw new ApiError('unsupported_media_type', 'The body must be application/json.', {
       headers: { Accept: 'application/json' },
@@ -29,11 +38,32 @@ export async function readJsonBody<Schema extends v.GenericSchema>(
       headers: { 'Accept-Encoding': 'identity' },
     })
 
+  return readText(c)
+}
+
+/** As readJsonText; undefined where there is no body at all, or nothing in it. */
+export async function readOptionalJsonText(c: Context<RequestEnv>): Promise<string | undefined> {
+  const { headers } = c.env.incoming
+  const isChunked = headers['transfer-encoding'] !== undefined
+  if (!isChunked && Number(headers['content-length'] ?? 0) === 0) return undefined
+  // Some clients send an empty body, in chunks and without a type, with every POST.
+  if (isChunked && headers['content-type'] === undefined && (await readBytes(c)).length === 0)
+    return undefined
+  return (await readJsonText(c)) || undefined
+}
+
+/** What the schema makes of the value. Throws ApiError `invalid_request` with a pointer to each member that breaks a rule. */
+export function checkMembers<Schema extends v.GenericSchema>(
+  schema: Schema,
+  value: unknown,
+  what: 'body' | 'query',
+): v.InferOutput<Schema> {
+  // To the schema of an object whose members are all optional, an array is one without members.
+  if (Array.isArray(value)) throw brokenRule(what, { pointer: '', detail: 'must be an object' })
   // One member, one error: the first rule that it breaks.
-  const parsed = v.safeParse(schema, parseStrictJson(await readText(c)), { abortPipeEarly: true })
+  const parsed = v.safeParse(schema, value, { abortPipeEarly: true })
   if (parsed.success) return parsed.output
-  const errors = parsed.issues.map(toMemberError)
-  throw new ApiError('invalid_request', 'The body breaks a rule; see errors.', { errors })
+  throw brokenRule(what, ...parsed.issues.map(toMemberError))
 }
 
 /** The value of a JSON text in which every name stands once in its object. Throws ApiError. */
@@ -120,6 +150,8 @@ function toMemberError(issue: v.BaseIssue<unknown>): MemberError {
 function describe(issue: v.BaseIssue<unknown>): string {
   if (issue.type === 'strict_object' && issue.expected !== 'Object')
     return issue.expected === 'never' ? 'is not a member here' : 'is required'
+  // Of a choice, the rule names what there is to choose from.
+  if (issue.type === 'picklist' && issue.message.startsWith('must ')) return issue.message
   return issue.kind === 'schema' ? `must be ${typeName(issue.expected)}` : issue.message
 }
 

@@ -16,29 +16,32 @@ export function renderError(c: Context<RequestEnv>, error: unknown): Response {
     log.error({ err: error }, 'unexpected error')
     return renderError(c, new ApiError('server_error', 'Something went wrong on our side.', { cause: error }))
   }
-  const { status, title } = ERRORS[error.code]
+  const { status } = ERRORS[error.code]
   if (status === 503) log.warn({ code: error.code, err: error.cause }, error.detail)
   else if (status < 500) log.info({ code: error.code }, 'refused')
 
   if (status === 401) c.header('WWW-Authenticate', CHALLENGE)
   c.header('Cache-Control', 'no-store')
   for (const [name, value] of Object.entries(error.headers)) c.header(name, value)
-  return c.body(
-    JSON.stringify({
-      type: error.code === 'rate_limited' ? QUOTA_EXCEEDED : `${issuer}/errors/${error.code}`,
-      title,
-      status,
-      detail: error.detail,
-      request_id: requestId,
-      error: { code: error.code },
-      ...(error.code === 'rate_limited' && error.headers.RateLimit
-        ? { 'violated-policies': ['per-client'] }
-        : {}),
-      ...(error.errors.length > 0 ? { errors: error.errors } : {}),
-    }),
+  return c.body(problemBody(error, { issuer, requestId }), status, {
+    'Content-Type': 'application/problem+json',
+  })
+}
+
+export function problemBody(error: ApiError, about: { issuer: string; requestId: string }): string {
+  const { status, title } = ERRORS[error.code]
+  return JSON.stringify({
+    type: error.code === 'rate_limited' ? QUOTA_EXCEEDED : `${about.issuer}/errors/${error.code}`,
+    title,
     status,
-    { 'Content-Type': 'application/problem+json' },
-  )
+    detail: error.detail,
+    request_id: about.requestId,
+    error: { code: error.code },
+    ...(error.code === 'rate_limited' && error.headers.RateLimit
+      ? { 'violated-policies': ['per-client'] }
+      : {}),
+    ...(error.errors.length > 0 ? { errors: error.errors } : {}),
+  })
 }
 
 /** The registered problem type of the RateLimit header fields draft (revision 11, §5.1). */
