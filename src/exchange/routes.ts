@@ -2,20 +2,18 @@
 import { Hono } from 'hono'
 import * as v from 'valibot'
 import { ApiError } from '../errors.ts'
+import type { Description } from '../http/description.ts'
 import { readJsonBody } from '../http/json-body.ts'
 import { resource } from '../http/methods.ts'
 import type { RequestEnv } from '../http/request-context.ts'
 import { presentedKey } from '../keys/presented-key.ts'
-import { allowOrigin, answerPreflight } from '../network/origin.ts'
+import { expirySeconds, MAX_SCOPES, SCOPE_RULE, SCOPE_TOKEN } from '../management/wire.ts'
+import { allowOrigin, answerPreflight, foreignOrigin } from '../network/origin.ts'
 import { rateLimitFields, toApiError } from './denial.ts'
 import type { Exchange } from './exchange.ts'
-import { MAX_EXPIRY_SECONDS, MIN_EXPIRY_SECONDS, type TokenRequest } from './policy.ts'
+import type { TokenRequest } from './policy.ts'
 
 const ALLOW = 'POST, OPTIONS'
-const EXPIRY_RULE = `must be an integer from ${MIN_EXPIRY_SECONDS} to ${MAX_EXPIRY_SECONDS}`
-/** RFC 6749 §3.3: scope-token. */
-const SCOPE_TOKEN = /^[\x21\x23-\x5b\x5d-\x7e]{1,128}$/
-const SCOPE_RULE = 'must be 1 to 128 visible ASCII characters without space, quote and backslash'
 const name = (maxLength: number) =>
   v.pipe(
     v.string(),
@@ -24,25 +22,100 @@ const name = (maxLength: number) =>
     v.check((text) => text.isWellFormed(), 'must be well-formed Unicode'),
   )
 
-const TokenBody = v.strictObject({
-  expiry_seconds: v.optional(
-    v.pipe(
-      v.number(),
-      v.integer(EXPIRY_RULE),
-      v.minValue(MIN_EXPIRY_SECONDS, EXPIRY_RULE),
-      v.maxValue(MAX_EXPIRY_SECONDS, EXPIRY_RULE),
-    ),
-  ),
-  scopes: v.strictObject({
-    organization_id: name(64),
-    scopes: v.pipe(
-      v.array(v.string()),
-      v.minLength(1, 'must hold at least one scope'),
-      v.maxLength(100, 'must hold at most 100 scopes'),
-    ),
+const TokenBody = v.pipe(
+  v.strictObject({
+    expiry_seconds: v.optional(expirySeconds()),
+    scopes: v.strictObject({
+      organization_id: name(64),
+      scopes: v.pipe(
+        v.array(v.string()),
+        v.minLength(1, 'must hold at least one scope'),
+        v.maxLength(MAX_SCOPES, `must hold at most ${MAX_SCOPES} scopes`),
+      ),
+    }),
+    audience: v.optional(name(255)),
   }),
-  audience: v.optional(name(255)),
+  v.examples([
+    {
+      expiry_seconds: 3600,
+      scopes: {
+        organization_id: 'org_01kb2d3v7fe8ntqr5x9w0c4m6h',
+        scopes: ['transactions:read', 'person:write'],
+      },
+    },
+  ]),
+)
+
+const Scopes = v.strictObject({
+  organization_id: v.pipe(
+    v.string(),
+    v.description('Whom the token is for.'),
+    v.examples(['org_01kb2d3v7fe8ntqr5x9w0c4m6h']),
+  ),
+  scopes: v.pipe(v.array(v.string()), v.examples([['transactions:read', 'person:write']])),
 })
+
+export const exchangeDescriptions: readonly Description[] = [
+  {
+    id: 'exchangeKey',
+    method: 'POST',
+    path: '/v2/auth/token',
+    tag: 'Authentication',
+    summary: 'Exchange a key for an access token',
+    description:
+      'All of the scopes or no token; nothing is cut to fit. `expiry_seconds` is within the client’s and the ' +
+      'delegation’s ceiling; absent, it is 3600, or the ceiling where that is lower. `audience` is the one that the ' +
+      'token is expected to have. A query string is refused, so that no key gets into a URL. Pages of the origins that ' +
+      'the client lists may call it.',
+    security: 'key',
+    body: { schema: TokenBody, isRequired: true },
+    answers: {
+      200: {
+        description: 'The access token (RFC 9068), and what it grants.',
+        schema: v.pipe(
+          v.strictObject({
+            token: v.pipe(
+              v.string(),
+              v.description('The JWT.'),
+              v.examples(['eyJ0eXAiOiJhdCtqd3QiLCJhbGciOiJFUzI1NiJ9.e30.c2ln']),
+            ),
+            expiry: v.pipe(
+              v.number(),
+              v.integer(),
+              v.description('When it expires, in seconds of Unix time.'),
+              v.examples([1_795_305_600]),
+            ),
+            organization_id: Scopes.entries.organization_id,
+            organization_name: v.pipe(v.string(), v.examples(['Acme'])),
+            scopes: Scopes,
+          }),
+          v.title('AccessToken'),
+        ),
+        headers: {
+          RateLimit: 'What is left of the client’s minute: `"per-client";r=59;t=42`.',
+          'RateLimit-Policy': 'The limit and its window: `"per-client";q=60;w=60`.',
+        },
+      },
+    },
+    errors: [
+      'invalid_request',
+      'invalid_scope',
+      'invalid_key',
+      'access_token_not_allowed',
+      'insufficient_scope',
+      'ip_not_allowed',
+      'origin_not_allowed',
+      'client_pending_approval',
+      'client_suspended',
+      'organization_not_allowed',
+      'content_too_large',
+      'unsupported_media_type',
+      'rate_limited',
+      'server_error',
+      'unavailable',
+    ],
+  },
+]
 
 export function exchangeRoutes(exchange: Exchange): Hono<RequestEnv> {
   const app = new Hono<RequestEnv>()
@@ -51,7 +124,7 @@ export function exchangeRoutes(exchange: Exchange): Hono<RequestEnv> {
       // A key in a URL ends up in logs and histories: whatever the query says, it is refused.
       if (c.env.incoming.url?.includes('?'))
         throw new ApiError('invalid_request', 'This resource takes no query parameters.')
-      const origin = c.req.header('origin')
+      const origin = foreignOrigin(c)
       const answer = await exchange({
         presented: presentedKey(c.env.incoming),
         clientAddress: c.var.clientAddress,

@@ -1,5 +1,15 @@
 /** Cross-origin requests (the Fetch standard's CORS protocol): which browser pages may use a key. */
 import type { Context } from 'hono'
+import type { RequestEnv } from '../http/request-context.ts'
+
+/**
+ * The origin of the page that asks, when it is another one: browsers name their own page's origin in every POST. A page of
+ * the issuer's is Signet's own, its reference at /docs.
+ */
+export function foreignOrigin(c: Context<RequestEnv>): string | undefined {
+  const origin = c.req.header('origin')
+  return origin === c.var.issuer ? undefined : origin
+}
 
 /** Answers a preflight. It carries no credential, so it can promise nothing for a key: the request itself is judged. */
 export function answerPreflight(c: Context, allow: string): Response {
@@ -8,7 +18,7 @@ export function answerPreflight(c: Context, allow: string): Response {
   return c.body(null, 204, {
     'Access-Control-Allow-Origin': origin,
     'Access-Control-Allow-Methods': allow,
-    'Access-Control-Allow-Headers': 'authorization, x-api-key, content-type',
+    'Access-Control-Allow-Headers': 'authorization, x-api-key, content-type, idempotency-key',
     'Access-Control-Max-Age': '600',
     Vary: 'Origin',
   })
@@ -17,6 +27,9 @@ export function answerPreflight(c: Context, allow: string): Response {
 /** Lets the page at `origin` read the answer. To be called once the key's own allow-list holds that origin. */
 export function allowOrigin(c: Context, origin: string): void {
   c.header('Access-Control-Allow-Origin', origin)
-  c.header('Access-Control-Expose-Headers', 'RateLimit, RateLimit-Policy, Retry-After, X-Request-Id')
+  c.header(
+    'Access-Control-Expose-Headers',
+    'RateLimit, RateLimit-Policy, Retry-After, X-Request-Id, Location, Idempotency-Replayed',
+  )
   c.header('Vary', 'Origin')
 }

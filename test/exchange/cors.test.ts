@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
 import { mint, problemOf, rawRequest, tokenBody } from '../support/mint.ts'
 import { type SeededClient, seedClient } from '../support/seed.ts'
-import { startService, type TestService } from '../support/service.ts'
+import { ISSUER, startService, type TestService } from '../support/service.ts'
 
 const ORIGIN = 'https://app.test'
 
@@ -44,7 +44,7 @@ describe('a preflight', () => {
     expect(answer.headers).toMatchObject({
       'access-control-allow-origin': ORIGIN,
       'access-control-allow-methods': 'POST, OPTIONS',
-      'access-control-allow-headers': 'authorization, x-api-key, content-type',
+      'access-control-allow-headers': 'authorization, x-api-key, content-type, idempotency-key',
       vary: 'Origin',
     })
     expect(answer.headers['access-control-allow-credentials']).toBeUndefined()
@@ -57,13 +57,22 @@ describe('a preflight', () => {
   })
 })
 
+test('a page of Signet’s own, its reference, needs no allow-list: it is no other page', async () => {
+  const none = await seedClient(database.sql, { allowedOrigins: [] })
+  expect((await from(ISSUER, none, tokenBody(none))).status).toBe(200)
+  for (const origin of [`${ISSUER}:443`, `${ISSUER}.evil.test`, ISSUER.toUpperCase(), 'null', ''])
+    expect((await problemOf(await from(origin, none, tokenBody(none)))).error.code, origin).toBe(
+      'origin_not_allowed',
+    )
+})
+
 describe('a page of an allowed origin', () => {
   test('may read the token, the limits and the id', async () => {
     const answer = await from(ORIGIN, client)
     expect(answer.status).toBe(200)
     expect(answer.headers['access-control-allow-origin']).toBe(ORIGIN)
     expect(answer.headers['access-control-expose-headers']).toBe(
-      'RateLimit, RateLimit-Policy, Retry-After, X-Request-Id',
+      'RateLimit, RateLimit-Policy, Retry-After, X-Request-Id, Location, Idempotency-Replayed',
     )
     expect(answer.headers.vary).toBe('Origin')
     expect(answer.headers['access-control-allow-credentials']).toBeUndefined()

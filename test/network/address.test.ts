@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { canonicalAddress, compileNetworks, sourceOf } from '../../src/network/address.ts'
+import { canonicalAddress, canonicalNetwork, compileNetworks, sourceOf } from '../../src/network/address.ts'
 
 describe('A25 an address has one spelling, or is none', () => {
   test.each([
@@ -54,6 +54,13 @@ describe('A25 an address has one spelling, or is none', () => {
     ...['12345::', 'unknown', '_hidden', '"1.2.3.4"'],
   ])('A25 %j is none', (text) => {
     expect(canonicalAddress(text)).toBeUndefined()
+  })
+
+  test('A25 an IPv4-compatible address is no IPv4 address', () => {
+    expect(canonicalAddress('::127.0.0.1')).toBe('::7f00:1')
+    expect(canonicalAddress('1:2:3:4:5:6:192.0.2.1')).toBe('1:2:3:4:5:6:c000:201')
+    expect(canonicalNetwork('::127.0.0.1')).toBe('::7f00:1/128')
+    expect(compileNetworks(['::127.0.0.1'])('127.0.0.1')).toBe(false)
   })
 
   test('A25 what is canonical stays as it is', () => {
