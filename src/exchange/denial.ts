@@ -1,45 +1,18 @@
-/** What a refusal says to the caller: the one place where reasons become errors. */
+/** What a refusal of the exchange says to the caller; where it is the key's own, keys/refusal.ts says it. */
 import { ApiError } from '../errors.ts'
+import { type KeyRefusal, keyRefusalToApiError } from '../keys/refusal.ts'
 import type { Window } from '../ledger/admission.ts'
-import { type Denial, MIN_EXPIRY_SECONDS } from './policy.ts'
+import { MIN_EXPIRY_SECONDS } from '../management/wire.ts'
+import type { Denial } from './policy.ts'
 
 export type Refusal =
   | Denial
-  | { ok: false; reason: 'key_missing' | 'key_malformed' | 'key_unknown' }
-  | { ok: false; reason: 'several_credentials' | 'access_token_presented' }
-  | { ok: false; reason: 'too_many_refusals'; retryAfterSeconds: number }
+  | KeyRefusal
   | { ok: false; reason: 'limited'; window: Window }
   | { ok: false; reason: 'unavailable' }
 
-const INVALID_KEY = 'The key is missing, malformed, unknown, expired or revoked.'
-
 export function toApiError(refusal: Refusal): ApiError {
   switch (refusal.reason) {
-    // Whether a key is missing, malformed, unknown, expired or revoked is nobody's business but its owner's.
-    case 'key_missing':
-      // RFC 6750 §3.1: who showed no credential is asked for one, and told of no error in it.
-      return new ApiError('invalid_key', INVALID_KEY, {
-        headers: { 'WWW-Authenticate': 'Bearer realm="signet"' },
-      })
-    case 'key_malformed':
-    case 'key_unknown':
-    case 'key_expired':
-    case 'key_revoked':
-    case 'client_revoked':
-      return new ApiError('invalid_key', INVALID_KEY)
-    case 'several_credentials':
-      return new ApiError('invalid_request', 'Present the key once: in Authorization or in X-Api-Key.')
-    case 'access_token_presented':
-      return new ApiError('access_token_not_allowed', 'An access token cannot be exchanged; present a key.')
-    case 'address_not_allowed':
-      return new ApiError('ip_not_allowed', 'The key may not be used from this address.')
-    case 'origin_not_allowed':
-      return new ApiError('origin_not_allowed', 'The key may not be used by pages of this origin.')
-    case 'client_pending_approval':
-      return new ApiError('client_pending_approval', 'The client has not been approved yet.')
-    case 'client_suspended':
-    case 'owner_suspended':
-      return new ApiError('client_suspended', 'The client, or the organization that owns it, is suspended.')
     case 'organization_not_allowed':
       return new ApiError('organization_not_allowed', 'The key may not mint tokens for this organization.')
     case 'scope_not_granted':
@@ -70,10 +43,6 @@ export function toApiError(refusal: Refusal): ApiError {
         '/audience',
         'must be the audience of the client, or absent',
       )
-    case 'too_many_refusals':
-      return new ApiError('rate_limited', 'Too many refused requests; slow down.', {
-        headers: { 'Retry-After': String(refusal.retryAfterSeconds) },
-      })
     case 'limited':
       return new ApiError('rate_limited', 'The client has used up its tokens for this minute.', {
         headers: { ...rateLimitFields(refusal.window), 'Retry-After': String(refusal.window.resetSeconds) },
@@ -82,6 +51,9 @@ export function toApiError(refusal: Refusal): ApiError {
       return new ApiError('unavailable', 'Tokens cannot be minted at the moment.', {
         headers: { 'Retry-After': '1' },
       })
+    // What is left is the key's own: the compiler sees to it that nothing else is.
+    default:
+      return keyRefusalToApiError(refusal)
   }
 }
 

@@ -2,9 +2,11 @@
  * The exchange: a key in, a token out. It reads top to bottom as the argument why nothing leaves that should not:
  * a refusal is based on rows just read, a token on an admission that checked them again.
  */
+import type { Refused } from '../audit/refusals.ts'
 import type { Clock } from '../clock.ts'
 import type { DelegationRows, Delegations } from '../delegations/delegations.ts'
-import { newId } from '../ids.ts'
+import { ApiError, ERRORS } from '../errors.ts'
+import { idPattern, newId } from '../ids.ts'
 import type { KeyFormat } from '../keys/key-format.ts'
 import type { Credential, Keys } from '../keys/keys.ts'
 import type { PresentedKey } from '../keys/presented-key.ts'
@@ -55,6 +57,8 @@ export function createExchange(dependencies: {
   failures: Throttle
   /** By client. */
   denials: Throttle
+  /** For the audit trail: called for each, never waited for. */
+  onRefused: (refused: Refused) => void
   now: Clock
   issuer: string
   defaultAudience: string
@@ -68,12 +72,27 @@ export function createExchange(dependencies: {
     usage,
     failures,
     denials,
+    onRefused,
     now,
     issuer,
     defaultAudience,
   } = dependencies
 
   return async function exchange(request) {
+    const known: Known = { credential: undefined, asked: undefined }
+    try {
+      const answer = await decide(request, known)
+      // An outage is nobody's refusal.
+      if (!answer.ok && answer.reason !== 'unavailable') onRefused(refusedOf(answer.reason, request, known))
+      return answer
+    } catch (error) {
+      if (error instanceof ApiError && ERRORS[error.code].status < 500)
+        onRefused(refusedOf(error.code, request, known))
+      throw error
+    }
+  }
+
+  async function decide(request: ExchangeRequest, known: Known): Promise<Exchanged | Refusal> {
     // 1. Exactly one credential, and it is a well-formed key.
     const { presented, clientAddress, origin } = request
     if (presented.kind === 'several') return refuse('several_credentials')
@@ -91,10 +110,12 @@ export function createExchange(dependencies: {
       credential = await keys.authenticate(key)
     }
     if (!credential) return refuseFailed('key_unknown', clientAddress)
+    known.credential = credential
     request.onAuthenticated(credential.client)
 
     // 3. What is asked for.
     const asked = await request.readBody()
+    known.asked = asked
     const isPartner = credential.client.kind === 'partner'
     let mandate: Mandate = isPartner ? delegations.recall(partiesOf(credential, asked)) : undefined
     if (mandate) isGuess = true
@@ -202,6 +223,8 @@ export function createExchange(dependencies: {
   }
 }
 
+/** What had come to light when the exchange ended. */
+type Known = { credential: Credential | undefined; asked: TokenRequest | undefined }
 type Mandate = DelegationRows | undefined
 type FailedReason = 'key_missing' | 'key_malformed' | 'key_unknown'
 
@@ -217,6 +240,26 @@ const tooMany = (retryAfterSeconds: number): Refusal => ({
 })
 const refuse = (reason: 'several_credentials' | 'access_token_presented'): Refusal => ({ ok: false, reason })
 const unavailable: Refusal = { ok: false, reason: 'unavailable' }
+
+const ORGANIZATION_ID = idPattern('organization')
+
+/** Who a presented key named is not told unless it proved itself, and of what was asked for nothing but an id. */
+function refusedOf(code: string, request: ExchangeRequest, { credential, asked }: Known): Refused {
+  const { clientAddress, requestId } = request
+  return {
+    action: 'token.refused',
+    operation: 'exchangeKey',
+    code,
+    actor: credential && {
+      clientId: credential.client.id,
+      keyId: credential.key.id,
+      organizationId: credential.owner.id,
+    },
+    targetId: asked && ORGANIZATION_ID.test(asked.organizationId) ? asked.organizationId : undefined,
+    clientAddress,
+    requestId,
+  }
+}
 
 const partiesOf = ({ client, owner }: Credential, asked: TokenRequest) => ({
   partnerId: owner.id,

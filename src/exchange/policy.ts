@@ -3,16 +3,13 @@
  * limits or revoked versions; that is the admission's.
  */
 import type { Environment } from '../database/schema.ts'
-import type { Networks } from '../network/address.ts'
+import { findKeyDenial, type KeyCircumstances, type KeyDenial, type KeyStanding } from '../keys/standing.ts'
+import { isManagementScope } from '../management/scopes.ts'
+import { MAX_EXPIRY_SECONDS } from '../management/wire.ts'
 
-export const MIN_EXPIRY_SECONDS = 300
-export const MAX_EXPIRY_SECONDS = 86_400
 const DEFAULT_EXPIRY_SECONDS = 3600
-/** Scopes of the management API. Its audience is the issuer, so they never share a token with others. */
-const MANAGEMENT_SCOPE = /^signet:/
 
-export type Standing = {
-  key: { expiresAt: Date | null; revokedAt: Date | null }
+export type Standing = KeyStanding & {
   client: {
     organizationId: string
     environment: Environment
@@ -20,12 +17,8 @@ export type Standing = {
     scopes: readonly string[]
     audience: string | null
     maxExpirySeconds: number
-    allowedOrigins: readonly string[] | null
-    status: 'pending_approval' | 'active' | 'suspended' | 'revoked'
   }
-  /** Undefined: from anywhere. */
-  allowedNetworks: Networks | undefined
-  owner: { id: string; name: string; status: 'active' | 'suspended' }
+  owner: { id: string; name: string }
   /** Of a partner's client: what the organization that was asked for has delegated to the owner, if anything. */
   mandate:
     | {
@@ -46,16 +39,7 @@ export type TokenRequest = {
   audience: string | undefined
 }
 
-export type Circumstances = {
-  /** Milliseconds. */
-  now: number
-  /** Canonical. */
-  clientAddress: string
-  /** The Origin header of a browser's request. */
-  origin: string | undefined
-  issuer: string
-  defaultAudience: string
-}
+export type Circumstances = KeyCircumstances & { issuer: string; defaultAudience: string }
 
 export type Grant = {
   ok: true
@@ -66,9 +50,7 @@ export type Grant = {
 }
 
 export type Denial =
-  | { ok: false; reason: 'key_expired' | 'key_revoked' | 'client_revoked' }
-  | { ok: false; reason: 'address_not_allowed' | 'origin_not_allowed' }
-  | { ok: false; reason: 'client_pending_approval' | 'client_suspended' | 'owner_suspended' }
+  | KeyDenial
   | { ok: false; reason: 'organization_not_allowed' }
   | { ok: false; reason: 'scope_not_granted' | 'scopes_mixed'; index: number }
   | { ok: false; reason: 'expiry_too_long'; maxSeconds: number }
@@ -79,20 +61,12 @@ export function evaluate(
   request: TokenRequest,
   circumstances: Circumstances,
 ): Grant | Denial {
-  const { key, client, owner } = standing
-  const { now, clientAddress, origin, issuer, defaultAudience } = circumstances
+  const { client } = standing
+  const { issuer, defaultAudience } = circumstances
 
-  // The key itself, and from where it may be used.
-  if (key.revokedAt !== null) return deny('key_revoked')
-  if (key.expiresAt !== null && key.expiresAt.getTime() <= now) return deny('key_expired')
-  if (client.status === 'revoked') return deny('client_revoked')
-  if (standing.allowedNetworks && !standing.allowedNetworks(clientAddress)) return deny('address_not_allowed')
-  if (origin !== undefined && !client.allowedOrigins?.includes(origin)) return deny('origin_not_allowed')
-
-  // Its client and the owner.
-  if (client.status === 'pending_approval') return deny('client_pending_approval')
-  if (client.status === 'suspended') return deny('client_suspended')
-  if (owner.status === 'suspended') return deny('owner_suspended')
+  // The key itself, from where it may be used, its client and the owner.
+  const denial = findKeyDenial(standing, circumstances)
+  if (denial) return denial
 
   // The organization: the owner's own, or one that has delegated. All others look alike.
   const target = organizationFor(standing, request.organizationId)
@@ -103,8 +77,8 @@ export function evaluate(
     (scope) => !client.scopes.includes(scope) || !(target.delegation?.scopes.includes(scope) ?? true),
   )
   if (ungranted !== -1) return { ok: false, reason: 'scope_not_granted', index: ungranted }
-  const isManagement = MANAGEMENT_SCOPE.test(request.scopes[0] ?? '')
-  const foreign = request.scopes.findIndex((scope) => MANAGEMENT_SCOPE.test(scope) !== isManagement)
+  const isManagement = isManagementScope(request.scopes[0] ?? '')
+  const foreign = request.scopes.findIndex((scope) => isManagementScope(scope) !== isManagement)
   if (foreign !== -1) return { ok: false, reason: 'scopes_mixed', index: foreign }
 
   // The expiry: never cut to fit. Who asks for none gets the default, or the ceiling where that is lower.

@@ -16,6 +16,11 @@ export type Keys = {
   authenticateAgain(key: ParsedKey, judged: Credential, options: ReadOptions): Promise<Credential | undefined>
 }
 
+export function toCredential(rows: CredentialRows): Credential {
+  const cidrs = rows.client.allowedCidrs
+  return { ...rows, allowedNetworks: cidrs ? compileNetworks(cidrs) : undefined }
+}
+
 const NOBODY = new Uint8Array(32)
 
 export function createKeys(options: { store: KeyStore; cacheSize: number }): Keys {
@@ -24,9 +29,7 @@ export function createKeys(options: { store: KeyStore; cacheSize: number }): Key
     max: cacheSize,
     async read(lookupId, readOptions) {
       const rows = await store.findCredential(lookupId, readOptions)
-      if (!rows) return undefined
-      const cidrs = rows.client.allowedCidrs
-      return { ...rows, allowedNetworks: cidrs ? compileNetworks(cidrs) : undefined }
+      return rows && toCredential(rows)
     },
   })
 

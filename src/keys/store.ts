@@ -1,36 +1,191 @@
 /** The SQL of keys. */
-import { eq, sql } from 'drizzle-orm'
-import type { Database } from '../database/database.ts'
+import { and, count, desc, eq, isNotNull, isNull, lt, lte, or, type SQL, sql } from 'drizzle-orm'
+import { alias } from 'drizzle-orm/pg-core'
+import { type Database, exactlyOne } from '../database/database.ts'
 import type { ReadOptions } from '../database/policy-cache.ts'
-import { clients, keys, organizations } from '../database/schema.ts'
+import { clients, keys, keyUsage, organizations } from '../database/schema.ts'
+import type { RevocationChanges, RevocationReason } from './lifecycle.ts'
 
 export type KeyStore = ReturnType<typeof createKeyStore>
 /** A key with what its rights depend on: its client and the organization that owns the client. */
 export type CredentialRows = NonNullable<Awaited<ReturnType<KeyStore['findCredential']>>>
+/** A key as it is shown. */
+export type KeyRow = NonNullable<Awaited<ReturnType<KeyStore['find']>>>
+export type LockedClient = NonNullable<Awaited<ReturnType<KeyStore['lockClient']>>>
+
+export const KEY_STATUSES = ['active', 'expired', 'revoked'] as const
+export type KeyStatus = (typeof KEY_STATUSES)[number]
+
+/** Each is a condition that stands alone, so that an index can serve it. */
+const inStatus = {
+  active: and(isNull(keys.revokedAt), or(isNull(keys.expiresAt), sql`${keys.expiresAt} > now()`)),
+  expired: and(isNull(keys.revokedAt), lte(keys.expiresAt, sql`now()`)),
+  revoked: isNotNull(keys.revokedAt),
+} as const
+
+const credentialRows = { key: keys, client: clients, owner: organizations }
+
+const successors = alias(keys, 'successors')
+
+/** Without the hash, which nobody outside of an authentication needs. */
+const shown = {
+  id: keys.id,
+  clientId: keys.clientId,
+  clientName: clients.name,
+  organizationId: clients.organizationId,
+  environment: clients.environment,
+  prefix: keys.prefix,
+  createdAt: keys.createdAt,
+  lastUsedAt: keyUsage.lastUsedAt,
+  lastUsedIp: keyUsage.lastUsedIp,
+  expiresAt: keys.expiresAt,
+  status: sql<KeyStatus>`case when ${inStatus.revoked} then 'revoked' when ${inStatus.active} then 'active' else 'expired' end`,
+  revokedAt: keys.revokedAt,
+  revocationReason: keys.revocationReason,
+  tokensRevokedAt: keys.tokensRevokedAt,
+  createdBy: keys.createdBy,
+  replaces: keys.replaces,
+  replacedBy: successors.id,
+}
 
 /** Reads that wait for whoever is changing the rows run on `settling`, so that others need not wait for them. */
 export function createKeyStore(
-  database: Pick<Database, 'select' | 'insert'>,
+  database: Pick<Database, 'select' | 'insert' | 'update'>,
   settling: Pick<Database, 'select'> = database,
 ) {
   const credential = (on: Pick<Database, 'select'>) =>
     on
-      .select({ key: keys, client: clients, owner: organizations })
+      .select(credentialRows)
       .from(keys)
       .innerJoin(clients, eq(clients.id, keys.clientId))
       .innerJoin(organizations, eq(organizations.id, clients.organizationId))
       .where(eq(keys.lookupId, sql.placeholder('lookupId')))
 
   const find = credential(database).prepare('key_credential')
-  const findSettled = credential(settling).for('share').prepare('key_credential_settled')
+  const findSettled = credential(settling)
+    // In the order in which changes lock them: the other way round, each would wait for the other.
+    .for('share', { of: [clients, keys, organizations] })
+    .prepare('key_credential_settled')
+
+  /** The keys of a subquery that names them; nothing is joined for any other. */
+  function show(named: ReturnType<typeof idsOf>) {
+    return database
+      .select(shown)
+      .from(named)
+      .innerJoin(keys, eq(keys.id, named.id))
+      .innerJoin(clients, eq(clients.id, keys.clientId))
+      .leftJoin(keyUsage, eq(keyUsage.keyId, keys.id))
+      .leftJoin(successors, eq(successors.replaces, keys.id))
+      .orderBy(desc(named.id))
+  }
+
+  const idsOf = (condition: SQL | undefined, take: number) =>
+    database
+      .select({ id: keys.id })
+      .from(keys)
+      .where(condition)
+      .orderBy(desc(keys.id))
+      .limit(take)
+      .as('named')
 
   return {
     async findCredential(lookupId: string, { settle }: ReadOptions) {
       const [row] = await (settle ? findSettled : find).execute({ lookupId })
       return row
     },
+    /** With the database's time. `lock` keeps others from changing the key until the transaction ends. */
+    async findCredentialOf(keyId: string, { lock }: { lock: boolean }) {
+      const query = database
+        .select({ ...credentialRows, now: sql`now()`.mapWith((value: string) => new Date(value)) })
+        .from(keys)
+        .innerJoin(clients, eq(clients.id, keys.clientId))
+        .innerJoin(organizations, eq(organizations.id, clients.organizationId))
+        .where(eq(keys.id, keyId))
+      const [row] = await (lock ? query.for('update', { of: keys }) : query)
+      return row
+    },
+    async find(id: string) {
+      const [row] = await show(idsOf(eq(keys.id, id), 1))
+      return row
+    },
+    /** The newest first. */
+    list(options: {
+      clientId: string
+      status: KeyStatus | undefined
+      after: string | undefined
+      take: number
+    }) {
+      const { clientId, status, after, take } = options
+      return show(
+        idsOf(
+          and(
+            eq(keys.clientId, clientId),
+            status && inStatus[status],
+            after === undefined ? undefined : lt(keys.id, after),
+          ),
+          take,
+        ),
+      )
+    },
+    async hasClient(id: string): Promise<boolean> {
+      const rows = await database.select({ id: clients.id }).from(clients).where(eq(clients.id, id))
+      return rows.length > 0
+    },
+    /** Keeps others from making, renewing and revoking its keys until the transaction ends. */
+    async lockClient(id: string) {
+      const [row] = await database
+        .select({
+          id: clients.id,
+          environment: clients.environment,
+          status: clients.status,
+          scopes: clients.scopes,
+          organizationId: clients.organizationId,
+          ownerStatus: organizations.status,
+        })
+        .from(clients)
+        .innerJoin(organizations, eq(organizations.id, clients.organizationId))
+        .where(eq(clients.id, id))
+        .for('update', { of: clients })
+      return row
+    },
+    async countLive(clientId: string): Promise<number> {
+      const [row] = await database
+        .select({ live: count() })
+        .from(keys)
+        .where(and(eq(keys.clientId, clientId), inStatus.active))
+      return row?.live ?? 0
+    },
+    async isReplaced(id: string): Promise<boolean> {
+      const rows = await database.select({ id: keys.id }).from(keys).where(eq(keys.replaces, id))
+      return rows.length > 0
+    },
     async insert(row: typeof keys.$inferInsert) {
       await database.insert(keys).values(row)
+    },
+    async revoke(id: string, reason: RevocationReason, changes: RevocationChanges): Promise<void> {
+      exactlyOne(
+        await database
+          .update(keys)
+          .set({
+            ...(changes.revokes ? { revokedAt: sql`now()` } : {}),
+            ...(changes.setsReason ? { revocationReason: reason } : {}),
+            ...(changes.revokesTokens ? { tokensRevokedAt: sql`now()` } : {}),
+          })
+          .where(eq(keys.id, id))
+          .returning({ id: keys.id }),
+      )
+    },
+    /** Ends it when the overlap is over, unless it ends before. */
+    async endAfter(id: string, overlapSeconds: number): Promise<Date | null> {
+      const row = exactlyOne(
+        await database
+          .update(keys)
+          // least() knows no null: a key without an expiry gets one.
+          .set({ expiresAt: sql`least(${keys.expiresAt}, now() + make_interval(secs => ${overlapSeconds}))` })
+          .where(eq(keys.id, id))
+          .returning({ expiresAt: keys.expiresAt }),
+      )
+      return row.expiresAt
     },
   }
 }

@@ -1,12 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import {
-  type Circumstances,
-  evaluate,
-  MAX_EXPIRY_SECONDS,
-  MIN_EXPIRY_SECONDS,
-  type Standing,
-  type TokenRequest,
-} from '../../src/exchange/policy.ts'
+import { type Circumstances, evaluate, type Standing, type TokenRequest } from '../../src/exchange/policy.ts'
+import { MAX_EXPIRY_SECONDS, MIN_EXPIRY_SECONDS } from '../../src/management/wire.ts'
 import { compileNetworks } from '../../src/network/address.ts'
 
 const NOW = Date.UTC(2027, 0, 1)

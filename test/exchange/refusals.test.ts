@@ -184,6 +184,32 @@ describe('a partner', () => {
     )
   })
 
+  test('many at once, for an organization that has not delegated: all are refused, none fails', async () => {
+    const client = await seedClient(database.sql, { kind: 'partner' })
+    const organizationId = await seedOrganization(database.sql)
+    expect((await ask(client, tokenBody({ ...client, organizationId }))).status).toBe(403)
+    const answers = await Promise.all(
+      Array.from({ length: 64 }, () => ask(client, tokenBody({ ...client, organizationId }))),
+    )
+    expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([403]))
+  })
+
+  test('an outage is no refusal: the audit trail does not count it as one', async () => {
+    const client = await seedClient(database.sql)
+    const own = await startService(database)
+    const holder = await database.sql.reserve()
+    await holder`begin`
+    await holder`lock table keys`
+    const answer = await mint(own.url, client)
+    await holder`rollback`
+    holder.release()
+    expect(answer.status).toBe(503)
+    // Which writes what it has counted.
+    await own.stop()
+    const events = await database.sql`select 1 from audit_events where details ->> 'code' = 'unavailable'`
+    expect(events).toEqual([])
+  })
+
   test('a client of kind organization gets nothing from a delegation to its owner', async () => {
     const client = await seedClient(database.sql)
     const organizationId = await seedOrganization(database.sql)
