@@ -7,7 +7,7 @@ import type { LedgerStore } from './store.ts'
 const DAY = 86_400_000
 const DAYS_AHEAD = 7
 /** Never less than the longest life of a token, which is a day. */
-const RETENTION_DAYS = 90
+export const RETENTION_DAYS = 90
 
 type Partitions = Pick<LedgerStore, 'findPartitions' | 'addPartition' | 'dropPartition' | 'forgetBefore'>
 

@@ -1,7 +1,8 @@
 /** The published key set (RFC 7517 §5), as bytes with their strong ETag. */
 import { hash } from 'node:crypto'
 
-export type Jwks = { body: string; etag: string }
+export type PublicJwk = Record<string, string>
+export type Jwks = { set: { keys: readonly PublicJwk[] }; body: string; etag: string }
 
 /** What a JWK may show, in the order in which it is shown; the private members are whatever else it has. */
 const PUBLIC_MEMBERS = ['kty', 'crv', 'n', 'e', 'x', 'y'] as const
@@ -14,9 +15,10 @@ export function publicMembers(jwk: object): Record<string, string> {
 /** The same keys make the same bytes: members and keys stand in a fixed order, and no timestamp is among them. */
 export function buildJwks(keys: readonly { kid: string; alg: string; publicJwk: object }[]): Jwks {
   const sorted = [...keys].sort((a, b) => (a.kid < b.kid ? -1 : 1))
-  const body = JSON.stringify({
+  const set = {
     // What is stored is filtered once more: a private member must not get out by any mistake.
     keys: sorted.map(({ kid, alg, publicJwk }) => ({ ...publicMembers(publicJwk), kid, alg, use: 'sig' })),
-  })
-  return { body, etag: `"${hash('sha256', body, 'base64url')}"` }
+  }
+  const body = JSON.stringify(set)
+  return { set, body, etag: `"${hash('sha256', body, 'base64url')}"` }
 }

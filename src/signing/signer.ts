@@ -3,7 +3,7 @@ import { type Clock, inTime } from '../clock.ts'
 import { SIGNING_ALGORITHMS, type SigningAlgorithm } from '../config.ts'
 import { ENVIRONMENTS, type Environment } from '../database/schema.ts'
 import { buildJwks, type Jwks } from './jwks.ts'
-import { activeSigningKey, isPublished } from './rotation.ts'
+import { activeSigningKey, atOnce, isPublished } from './rotation.ts'
 import type { Sealing } from './sealing.ts'
 import { makeSigningKey, openSigningKey, type SignBytes, signBytesWith } from './signing-key.ts'
 import type { SigningKeyRow, SigningKeyStore } from './store.ts'
@@ -13,8 +13,13 @@ export type SignedToken = { token: string; kid: string; signingKeyVersion: numbe
 export type Signer = {
   /** Reads the keys from the database. What does not open, or is missing, is reported: it fails alone. */
   load(): Promise<void>
-  /** Like load, many callers at once costing one read; never rejects. */
+  /**
+   * Like load, many callers at once costing one read; never rejects. Waits for whoever is changing keys at this moment,
+   * a bounded time: asked again before that, the admission would refuse again.
+   */
   refresh(): Promise<void>
+  /** Like refresh, but never by a read that began before the call: for who has just changed the keys. */
+  reload(): Promise<void>
   /** Whether tokens of both environments can be signed. */
   isReady(): boolean
   /** RFC 9068: `typ` is `at+jwt`. Undefined when the environment has no active key. */
@@ -24,6 +29,7 @@ export type Signer = {
 }
 
 const READ_DEADLINE_MILLISECONDS = 500
+const SETTLE_DEADLINE_MILLISECONDS = 250
 
 type LoadedKey = SigningKeyRow & { header: string; signBytes: SignBytes | undefined }
 
@@ -36,6 +42,7 @@ export function createSigner(options: {
   const { store, sealing, now, onFailure } = options
   let keys: LoadedKey[] | undefined
   let refreshing: Promise<void> | undefined
+  const published = new Map<Environment, Jwks>()
 
   async function load(): Promise<void> {
     const rows = await inTime(store.findCurrent(), READ_DEADLINE_MILLISECONDS)
@@ -66,15 +73,24 @@ export function createSigner(options: {
     }
   }
 
+  function refresh(): Promise<void> {
+    refreshing ??= inTime(store.settle(), SETTLE_DEADLINE_MILLISECONDS)
+      // Then it is read as it is: waiting only spares the exchange a try.
+      .catch(() => {})
+      .then(load)
+      .catch((error) => onFailure?.(error))
+      .finally(() => {
+        refreshing = undefined
+      })
+    return refreshing
+  }
+
   return {
     load,
-    refresh() {
-      refreshing ??= load()
-        .catch((error) => onFailure?.(error))
-        .finally(() => {
-          refreshing = undefined
-        })
-      return refreshing
+    refresh,
+    async reload() {
+      await refreshing
+      await refresh()
     },
     async sign(environment, claims) {
       const key = activeKey(environment)
@@ -87,7 +103,12 @@ export function createSigner(options: {
     isReady: () => ENVIRONMENTS.every((environment) => activeKey(environment)?.signBytes),
     jwks(environment) {
       if (!keys) return undefined
-      return buildJwks(keys.filter((key) => key.environment === environment && isPublished(key, now())))
+      const jwks = buildJwks(keys.filter((key) => key.environment === environment && isPublished(key, now())))
+      // The same object for as long as it is the same set: who verifies with it imports its keys once.
+      const known = published.get(environment)
+      if (known?.etag === jwks.etag) return known
+      published.set(environment, jwks)
+      return jwks
     },
   }
 }
@@ -108,11 +129,10 @@ export async function ensureSigningKeys(
     // Any key counts, even one that does not open: a new one beside it would hide that the old ones are lost.
     if ((await store.countIn(environment)) > 0) continue
     // Nobody has fetched a key set yet, so the first key may sign at once.
-    const at = new Date(now)
     await store.insert({
-      ...(await makeSigningKey(environment, alg, sealing)),
-      publishedAt: at,
-      activatesAt: at,
+      ...(await makeSigningKey(alg, sealing)),
+      environment,
+      ...atOnce(now),
     })
   }
 }

@@ -3,7 +3,6 @@ import { createPrivateKey, generateKeyPair, type KeyObject, sign, type webcrypto
 import { promisify } from 'node:util'
 import { calculateJwkThumbprint } from 'jose'
 import type { SigningAlgorithm } from '../config.ts'
-import type { Environment } from '../database/schema.ts'
 import { publicMembers } from './jwks.ts'
 import type { Sealing } from './sealing.ts'
 import type { SigningKeyRow } from './store.ts'
@@ -13,13 +12,13 @@ const generate = promisify(generateKeyPair)
 const context = (kid: string) => ({ purpose: 'signing-key', id: kid })
 
 /** A new key pair, its private half sealed; `kid` is the RFC 7638 thumbprint. */
-export async function makeSigningKey(environment: Environment, alg: SigningAlgorithm, sealing: Sealing) {
+export async function makeSigningKey(alg: SigningAlgorithm, sealing: Sealing) {
   const { privateKey } = await generateFor(alg)
   const jwk = privateKey.export({ format: 'jwk' })
   const publicJwk = publicMembers(jwk)
   const kid = await calculateJwkThumbprint(jwk)
   const sealedPrivateJwk = await sealing.seal(Buffer.from(JSON.stringify(jwk)), context(kid))
-  return { kid, environment, alg, publicJwk, sealedPrivateJwk }
+  return { kid, alg, publicJwk, sealedPrivateJwk }
 }
 
 function generateFor(alg: SigningAlgorithm) {
