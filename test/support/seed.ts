@@ -15,7 +15,7 @@ export type SeededClient = {
 }
 
 export type ClientOptions = {
-  organizationId?: string
+  organizationId?: string | undefined
   environment?: 'sandbox' | 'production'
   kind?: 'organization' | 'partner'
   scopes?: string[]

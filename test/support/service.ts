@@ -1,8 +1,15 @@
-/** An instance of the service as main.ts would run it, on a real socket, in the test's own process. */
+/**
+ * An instance of the service as main.ts would run it, on a real socket, in the test's own process. Whatever it answers
+ * is held against its own OpenAPI document; `stop` throws when an answer was not what that says.
+ */
 import { pino } from 'pino'
 import { afterAll } from 'vitest'
-import { compose, type ServiceOptions } from '../../src/compose.ts'
+import type { BootstrappedClient } from '../../src/bootstrap.ts'
+import { compose, type Service, type ServiceOptions } from '../../src/compose.ts'
+import type { OpenApiDocument } from '../../src/http/openapi.ts'
 import { createHttpServer } from '../../src/http/server.ts'
+import type { Operation } from '../../src/management/operation.ts'
+import { type Contract, createContract, type Fetch, watch } from './contract.ts'
 import { createTestDatabase, type TestDatabase } from './database.ts'
 
 export const ISSUER = 'https://signet.test'
@@ -12,6 +19,12 @@ export const KEY_ENCRYPTION_KEY = new Uint8Array(32).fill(7)
 
 export type TestService = {
   url: string
+  app: Service['app']
+  /** The operator's client, where this service was the first on its database. */
+  operator: BootstrappedClient | undefined
+  /** With fourEyes. */
+  approver: BootstrappedClient | undefined
+  operations: readonly Operation[]
   /** Every line that was logged, as text. */
   logs: string[]
   stop(): Promise<void>
@@ -30,6 +43,8 @@ export async function startService(
   options: TestServiceOptions = {},
 ): Promise<TestService> {
   const logs: string[] = []
+  let operator: BootstrappedClient | undefined
+  let approver: BootstrappedClient | undefined
   const service = compose({
     config: {
       issuer: ISSUER,
@@ -38,26 +53,54 @@ export async function startService(
       keyVendor: 'sgt',
       trustedProxies: [],
       failedAuthenticationsPerMinute: 100_000,
+      fourEyes: false,
       ...options.config,
     },
     target: database.target,
     keyEncryptionKeys: options.keyEncryptionKeys ?? [KEY_ENCRYPTION_KEY],
     withDemo: false,
-    handOver: async () => {},
+    async handOver(bootstrapped) {
+      operator = bootstrapped.operator
+      approver = bootstrapped.approver
+    },
     log: pino({ level: options.logLevel ?? 'trace' }, { write: (line: string) => void logs.push(line) }),
     ...(options.now ? { now: options.now } : {}),
   })
+  let contract: Contract | undefined
+  const watched = watch(service.app.fetch as Fetch, () => contract)
+  service.app.fetch = watched.fetch as typeof service.app.fetch
   const server = createHttpServer(service.app)
   await service.start()
   const { port } = await server.listen(0, '127.0.0.1')
+  const url = `http://127.0.0.1:${port}`
+  contract = contractOf(await (await fetch(`${url}/openapi.json`)).text())
   return {
-    url: `http://127.0.0.1:${port}`,
+    url,
+    app: service.app,
+    operator,
+    approver,
+    operations: service.operations,
     logs,
     async stop() {
       await server.drain(1000)
       await service.stop()
+      if (watched.violations.size > 0)
+        throw new Error(
+          [
+            'answers that the OpenAPI document does not allow:',
+            ...[...watched.violations].slice(0, 20).flat(),
+          ].join('\n  '),
+        )
     },
   }
+}
+
+/** Services that say the same of themselves share one. */
+const contracts = new Map<string, Contract>()
+function contractOf(document: string): Contract {
+  const contract = contracts.get(document) ?? createContract(JSON.parse(document) as OpenApiDocument)
+  contracts.set(document, contract)
+  return contract
 }
 
 /** A database and a service on it for the whole test file, which ends both. To be awaited at its top. */
@@ -67,8 +110,11 @@ export async function setUpService(
   const database = await createTestDatabase()
   const service = await startService(database, options)
   afterAll(async () => {
-    await service.stop()
-    await database.drop()
+    try {
+      await service.stop()
+    } finally {
+      await database.drop()
+    }
   })
   return { database, service }
 }
