@@ -1,14 +1,23 @@
 /** The application: what every request passes through, and where each slice is mounted. */
 import { Hono } from 'hono'
 import type { Logger } from 'pino'
-import { ApiError } from './errors.ts'
+import * as v from 'valibot'
+import type { Refused } from './audit/refusals.ts'
+import { documentRoutes } from './documents/routes.ts'
+import { ERRORS, type ErrorCode, notFound } from './errors.ts'
 import type { Exchange } from './exchange/exchange.ts'
-import { exchangeRoutes } from './exchange/routes.ts'
+import { exchangeDescriptions, exchangeRoutes } from './exchange/routes.ts'
+import type { Description } from './http/description.ts'
 import { resource } from './http/methods.ts'
 import { describeError, renderError } from './http/problem.ts'
 import { type RequestEnv, requestContext } from './http/request-context.ts'
+import { selfServiceDescriptions, selfServiceRoutes } from './keys/routes.ts'
+import type { SelfService } from './keys/self-service.ts'
+import { describeOperation } from './management/describe.ts'
+import type { Operation } from './management/operation.ts'
+import { type ManagementDependencies, managementRoutes } from './management/routes.ts'
 import type { ClientAddress } from './network/client-address.ts'
-import { jwksRoutes } from './signing/routes.ts'
+import { jwksDescriptions, jwksRoutes } from './signing/routes.ts'
 import type { Signer } from './signing/signer.ts'
 
 export function createApp(dependencies: {
@@ -16,18 +25,39 @@ export function createApp(dependencies: {
   issuer: string
   clientAddress: ClientAddress
   exchange: Exchange
+  selfService: SelfService
+  /** For the audit trail, of key self-service; management has its own. */
+  onKeyRefused: (refused: Refused) => void
+  operations: readonly Operation[]
+  management: ManagementDependencies
   signer: Pick<Signer, 'jwks'>
   /** Whether tokens can be minted; undefined when they can, else why not. */
   findUnreadiness: () => Promise<string | undefined>
 }): Hono<RequestEnv> {
-  const { exchange, signer, findUnreadiness } = dependencies
+  const { exchange, selfService, onKeyRefused, operations, management, signer, findUnreadiness, issuer } =
+    dependencies
   const app = new Hono<RequestEnv>()
   app.use(requestContext(dependencies))
   app.onError((error, c) => renderError(c, error))
-  app.notFound((c) => renderError(c, new ApiError('not_found', 'There is no such resource.')))
+  app.notFound((c) => renderError(c, notFound()))
 
   app.route('/', exchangeRoutes(exchange))
+  app.route('/', selfServiceRoutes(selfService, onKeyRefused))
+  app.route('/', managementRoutes(operations, management))
   app.route('/', jwksRoutes(signer))
+  app.route(
+    '/',
+    documentRoutes({
+      descriptions: [
+        ...exchangeDescriptions,
+        ...selfServiceDescriptions,
+        ...jwksDescriptions,
+        ...operations.map(describeOperation),
+        ...serviceDescriptions,
+      ],
+      issuer,
+    }),
+  )
   resource(app, '/errors/:code', { GET: describeError })
 
   // The process runs. Whether the database does is no reason to kill it.
@@ -45,3 +75,56 @@ export function createApp(dependencies: {
   })
   return app
 }
+
+const CODES = Object.keys(ERRORS) as ErrorCode[]
+const common = { method: 'GET', tag: 'Service', security: 'none' } as const
+
+const serviceDescriptions: readonly Description[] = [
+  {
+    ...common,
+    id: 'getError',
+    path: '/errors/{code}',
+    summary: 'Read what an error is',
+    description: 'What the `type` of a problem leads to.',
+    parameters: { code: v.pipe(v.picklist(CODES), v.description('`error.code` of the problem.')) },
+    answers: {
+      200: {
+        description: 'Its status and its title.',
+        schema: v.strictObject({
+          code: v.picklist(CODES),
+          status: v.pipe(v.number(), v.integer(), v.examples([400])),
+          title: v.pipe(v.string(), v.examples(['Invalid request'])),
+        }),
+      },
+    },
+    errors: ['not_found', 'server_error'],
+  },
+  {
+    ...common,
+    id: 'getLiveness',
+    path: '/livez',
+    summary: 'Ask whether the process runs',
+    answers: {
+      200: { description: 'It does.', schema: v.strictObject({ status: v.literal('live') }) },
+    },
+    errors: ['server_error'],
+  },
+  {
+    ...common,
+    id: 'getReadiness',
+    path: '/readyz',
+    summary: 'Ask whether tokens can be minted',
+    answers: {
+      200: { description: 'They can.', schema: v.strictObject({ status: v.literal('ready') }) },
+      503: {
+        description: 'They cannot, and why.',
+        schema: v.strictObject({
+          status: v.literal('not_ready'),
+          reason: v.picklist(['starting', 'signing_keys', 'database']),
+        }),
+        headers: { 'Retry-After': 'In seconds.' },
+      },
+    },
+    errors: ['server_error'],
+  },
+]

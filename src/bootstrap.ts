@@ -9,27 +9,8 @@ import type { clients } from './database/schema.ts'
 import { newId } from './ids.ts'
 import type { KeyFormat } from './keys/key-format.ts'
 import { createKeyStore } from './keys/store.ts'
+import { MANAGEMENT_SCOPES } from './management/scopes.ts'
 import { createOrganizationStore } from './organizations/store.ts'
-
-const MANAGEMENT_SCOPES = [
-  'signet:organizations:read',
-  'signet:organizations:write',
-  'signet:clients:read',
-  'signet:clients:write',
-  'signet:clients:approve',
-  'signet:keys:read',
-  'signet:keys:write',
-  'signet:delegations:read',
-  'signet:delegations:write',
-  'signet:tokens:read',
-  'signet:tokens:revoke',
-  'signet:signing_keys:read',
-  'signet:signing_keys:write',
-  'signet:audit:read',
-  'signet:usage:read',
-  'signet:webhooks:read',
-  'signet:webhooks:write',
-]
 
 const DEMO_SCOPES = [
   'transactions:read',
@@ -50,7 +31,15 @@ export type BootstrappedClient = {
   key: string
   scopes: string[]
 }
-export type Bootstrapped = { issuer: string; operator: BootstrappedClient; demo?: BootstrappedClient }
+export type Bootstrapped = {
+  issuer: string
+  operator: BootstrappedClient
+  /** With FOUR_EYES: approves what the operator asks for. For another person. */
+  approver?: BootstrappedClient
+  demo?: BootstrappedClient
+}
+
+const APPROVER_SCOPES = ['signet:clients:read', 'signet:clients:approve']
 
 /** Gives the keys to whoever they are for. */
 export type HandOver = (bootstrapped: Bootstrapped) => Promise<void>
@@ -62,6 +51,7 @@ export async function bootstrap(
     issuer: string
     keyFormat: KeyFormat
     withDemo: boolean
+    fourEyes: boolean
     handOver: HandOver
     now: number
   },
@@ -73,15 +63,19 @@ export async function bootstrap(
     const clientStore = createClientStore(transaction)
     const keyStore = createKeyStore(transaction)
 
+    async function addOrganization(organization: { name: string; platform?: boolean }): Promise<string> {
+      const id = newId('organization')
+      await organizationStore.insert({ id, ...organization })
+      return id
+    }
+
     async function addClient(
-      organization: { name: string; platform?: boolean },
+      organizationId: string,
       client: Pick<
         typeof clients.$inferInsert,
         'name' | 'scopes' | 'environment' | 'allowedCidrs' | 'approvedAt'
       >,
     ): Promise<BootstrappedClient> {
-      const organizationId = newId('organization')
-      await organizationStore.insert({ id: organizationId, ...organization })
       const clientId = newId('client')
       await clientStore.insert({
         id: clientId,
@@ -102,23 +96,37 @@ export async function bootstrap(
       }
     }
 
-    const operator = await addClient(
-      { name: 'Platform', platform: true },
-      {
-        name: 'Operator',
-        environment: 'production',
-        scopes: MANAGEMENT_SCOPES,
-        // Said, not left out: a production client names its networks. The operator narrows this.
-        allowedCidrs: ['0.0.0.0/0', '::/0'],
-        approvedAt: new Date(options.now),
-      },
-    )
+    const platformId = await addOrganization({ name: 'Platform', platform: true })
+    const ofPlatform = {
+      environment: 'production' as const,
+      // Said, not left out: a production client names its networks. The operator narrows this.
+      allowedCidrs: ['0.0.0.0/0', '::/0'],
+      approvedAt: new Date(options.now),
+    }
+    const operator = await addClient(platformId, {
+      ...ofPlatform,
+      name: 'Operator',
+      scopes: [...MANAGEMENT_SCOPES],
+    })
+    // Else nobody could approve what the operator asks for, another approver to begin with.
+    const approver = options.fourEyes
+      ? await addClient(platformId, { ...ofPlatform, name: 'Approver', scopes: APPROVER_SCOPES })
+      : undefined
     const demo = options.withDemo
-      ? await addClient({ name: 'Demo' }, { name: 'Demo', environment: 'sandbox', scopes: DEMO_SCOPES })
+      ? await addClient(await addOrganization({ name: 'Demo' }), {
+          name: 'Demo',
+          environment: 'sandbox',
+          scopes: DEMO_SCOPES,
+        })
       : undefined
     // Before the commit: no key is ever in the database that nobody has been given. If the commit fails, these are void,
     // and the next start hands over others.
-    await options.handOver({ issuer: options.issuer, operator, ...(demo ? { demo } : {}) })
+    await options.handOver({
+      issuer: options.issuer,
+      operator,
+      ...(approver ? { approver } : {}),
+      ...(demo ? { demo } : {}),
+    })
   })
 }
 

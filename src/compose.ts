@@ -1,37 +1,67 @@
 /** From the configuration to a service: every dependency is made here and passed down. */
 import type { Logger } from 'pino'
 import { createApp } from './app.ts'
+import { insertEvents, recordEvent } from './audit/audit.ts'
+import { auditOperations } from './audit/operations.ts'
+import { createRefusals } from './audit/refusals.ts'
 import { bootstrap, type HandOver } from './bootstrap.ts'
+import { createClientOperations } from './clients/clients.ts'
 import { type Clock, inTime, systemClock } from './clock.ts'
 import type { Config } from './config.ts'
-import { answers, connectAsPlatform, type DatabaseTarget, disconnect } from './database/database.ts'
+import {
+  answers,
+  connectAsNobody,
+  connectAsPlatform,
+  type DatabaseTarget,
+  disconnect,
+} from './database/database.ts'
 import { withMigratedDatabase } from './database/migrate.ts'
+import { createTransactions } from './database/transaction.ts'
 import { createDelegations } from './delegations/delegations.ts'
+import { delegationOperations } from './delegations/operations.ts'
 import { createDelegationStore } from './delegations/store.ts'
 import { createExchange } from './exchange/exchange.ts'
 import { createKeyFormat } from './keys/key-format.ts'
 import { createKeys } from './keys/keys.ts'
+import { createKeyOperations } from './keys/operations.ts'
+import { createSelfService } from './keys/self-service.ts'
 import { createKeyStore } from './keys/store.ts'
 import { ADMISSION_SETTINGS, createAdmission } from './ledger/admission.ts'
 import { createLedger } from './ledger/ledger.ts'
+import { usageOperations } from './ledger/operations.ts'
 import { dropOldLedger, ensureLedgerPartitions } from './ledger/retention.ts'
 import { createLedgerStore } from './ledger/store.ts'
 import { createUsage } from './ledger/usage.ts'
+import { createAuthenticate } from './management/authenticate.ts'
+import { createPerformChange } from './management/change.ts'
+import { createCursors } from './management/cursor.ts'
+import type { Operation } from './management/operation.ts'
+import { forgetAnswers } from './management/store.ts'
+import { sourceOf } from './network/address.ts'
 import { createClientAddress } from './network/client-address.ts'
 import { createThrottle } from './network/throttle.ts'
+import { organizationOperations } from './organizations/organizations.ts'
+import { createSigningKeyOperations } from './signing/operations.ts'
 import { createSealing } from './signing/sealing.ts'
 import { createSigner, ensureSigningKeys } from './signing/signer.ts'
 import { createSigningKeyStore } from './signing/store.ts'
+import { tokenOperations } from './tokens/tokens.ts'
 
 const CACHE_SIZE = 20_000
 /** A client's, before it gets 429 for each: enough for any mistake, too little to keep the database busy. */
 const DENIALS_PER_MINUTE = 1000
+/** For each failed key, so many failed tokens: refusing one reads nothing, and nobody guesses a signature. */
+const FAILED_TOKENS = 10
+/** A share is an organization's in management, a client's in what keys do for themselves. */
+const TRANSACTIONS = { deadlineMilliseconds: 4_000, maxPending: 1000, maxPendingPerShare: 100 }
 const HOUR = 3_600_000
 /** How long another instance's change to the signing keys may go unseen where nothing points it out. */
 const SIGNING_KEY_REFRESH = 30_000
 
 export type Service = {
   app: ReturnType<typeof createApp>
+  /** Of the management API. */
+  operations: readonly Operation[]
   /** Brings the database up to date and loads the keys. To be repeated until it succeeds. */
   start(): Promise<void>
   /** Writes what has gathered and lets go of the database. */
@@ -47,6 +77,7 @@ export type ServiceOptions = {
     | 'keyVendor'
     | 'trustedProxies'
     | 'failedAuthenticationsPerMinute'
+    | 'fourEyes'
   >
   target: DatabaseTarget
   keyEncryptionKeys: readonly Uint8Array[]
@@ -73,10 +104,17 @@ export function compose(options: ServiceOptions): Service {
     settings: { lock_timeout: '200ms' },
   })
 
+  // Management: sees nothing until a transaction says whose it is.
+  const managing = connectAsNobody(target, { max: 4, statementTimeoutMilliseconds: 2_000 })
+  const inTransaction = createTransactions(managing, TRANSACTIONS)
+  // The same for what keys do for themselves: nobody who floods that with a key keeps others from revoking it.
+  const selfServing = connectAsNobody(target, { max: 2, statementTimeoutMilliseconds: 2_000 })
+  const inOwnTransaction = createTransactions(selfServing, TRANSACTIONS)
+
   const keyFormat = createKeyFormat(config.keyVendor)
   const sealing = createSealing(options.keyEncryptionKeys)
   const signer = createSigner({
-    store: createSigningKeyStore(lookups),
+    store: createSigningKeyStore(lookups, settling),
     sealing,
     now,
     onFailure: reportAs('signing keys'),
@@ -91,10 +129,21 @@ export function compose(options: ServiceOptions): Service {
     now,
     onFailure: reportAs('usage was not written'),
   })
+  const refusals = createRefusals({
+    write: (events) => insertEvents(background, events),
+    sourceOf,
+    now,
+    onFailure: reportAs('refusals were not written'),
+  })
+
+  const keys = createKeys({ store: createKeyStore(lookups, settling), cacheSize: CACHE_SIZE })
+  const failures = createThrottle(config.failedAuthenticationsPerMinute)
+  const denials = createThrottle(DENIALS_PER_MINUTE)
+  const performChange = createPerformChange({ inTransaction, record: recordEvent })
 
   const exchange = createExchange({
     keyFormat,
-    keys: createKeys({ store: createKeyStore(lookups, settling), cacheSize: CACHE_SIZE }),
+    keys,
     delegations: createDelegations({
       store: createDelegationStore(lookups, settling),
       cacheSize: CACHE_SIZE,
@@ -102,12 +151,25 @@ export function compose(options: ServiceOptions): Service {
     signer,
     ledger,
     usage,
-    failures: createThrottle(config.failedAuthenticationsPerMinute),
-    denials: createThrottle(DENIALS_PER_MINUTE),
+    failures,
+    denials,
+    onRefused: refusals.record,
     now,
     issuer: config.issuer,
     defaultAudience: config.defaultAudience,
   })
+
+  const operations = [
+    ...organizationOperations,
+    ...createClientOperations(config),
+    ...createKeyOperations({ keyFormat }),
+    ...delegationOperations,
+    ...tokenOperations,
+    ...usageOperations,
+    ...auditOperations,
+    ...createSigningKeyOperations({ sealing, alg: config.signingAlgorithm, signer }),
+  ]
+  const tokenFailures = createThrottle(FAILED_TOKENS * config.failedAuthenticationsPerMinute)
 
   let started = false
   let asking: Promise<boolean> | undefined
@@ -125,11 +187,39 @@ export function compose(options: ServiceOptions): Service {
   }
 
   return {
+    operations,
     app: createApp({
       log,
       issuer: config.issuer,
       clientAddress: createClientAddress(config.trustedProxies),
       exchange,
+      selfService: createSelfService({
+        keyFormat,
+        keys,
+        inTransaction: inOwnTransaction,
+        performChange: createPerformChange({ inTransaction: inOwnTransaction, record: recordEvent }),
+        failures,
+        denials,
+        usage,
+        now,
+      }),
+      onKeyRefused: refusals.record,
+      operations,
+      management: {
+        authenticate: createAuthenticate({
+          issuer: config.issuer,
+          jwks: () => signer.jwks('production')?.set,
+          failures: {
+            blockedSeconds: (address) => tokenFailures.blockedSeconds(sourceOf(address)),
+            record: (address) => tokenFailures.record(sourceOf(address)),
+          },
+          now,
+        }),
+        inTransaction,
+        performChange,
+        cursors: createCursors(options.keyEncryptionKeys),
+        onRefused: refusals.recordRequest,
+      },
       signer,
       findUnreadiness,
     }),
@@ -143,11 +233,19 @@ export function compose(options: ServiceOptions): Service {
         if (!signer.isReady())
           throw new Error('a signing key is missing or does not open; the log says which')
         const { withDemo, handOver } = options
-        await bootstrap(database, { issuer: config.issuer, keyFormat, withDemo, handOver, now: now() })
+        await bootstrap(database, {
+          issuer: config.issuer,
+          fourEyes: config.fourEyes,
+          keyFormat,
+          withDemo,
+          handOver,
+          now: now(),
+        })
       })
       const ledgerStore = createLedgerStore(background)
       every(HOUR, 'ledger partitions', () => ensureLedgerPartitions(ledgerStore, now()))
       every(HOUR, 'ledger retention', () => dropOldLedger(ledgerStore, now()))
+      every(HOUR, 'idempotency keys', () => forgetAnswers(background))
       every(SIGNING_KEY_REFRESH, 'signing keys', () => signer.refresh())
       started = true
     },
@@ -157,7 +255,8 @@ export function compose(options: ServiceOptions): Service {
       await ledger.close()
       await admission.close()
       await inTime(usage.close(), 2000).catch(reportAs('usage was not written'))
-      await Promise.all([lookups, settling, background].map(disconnect))
+      await inTime(refusals.close(), 2000).catch(reportAs('refusals were not written'))
+      await Promise.all([lookups, settling, managing, selfServing, background].map(disconnect))
     },
   }
 }

@@ -24,6 +24,8 @@ export type Config = {
   keyVendor: string
   trustedProxies: string[]
   failedAuthenticationsPerMinute: number
+  /** Whether a client's approval takes another client than the one that asked for it. */
+  fourEyes: boolean
   logLevel: (typeof LOG_LEVELS)[number]
 }
 
@@ -127,6 +129,7 @@ const Environment = v.object({
     '',
   ),
   FAILED_AUTHENTICATIONS_PER_MINUTE: v.optional(wholeNumber(1, 1_000_000), '300'),
+  FOUR_EYES: v.optional(v.picklist(['true', 'false'], 'must be true or false'), 'false'),
   LOG_LEVEL: v.optional(v.picklist(LOG_LEVELS, `must be one of ${LOG_LEVELS.join(', ')}`), 'info'),
 })
 
@@ -177,6 +180,7 @@ export function parseConfig(variables: Record<string, string | undefined>): Pars
       keyVendor: env.KEY_PREFIX,
       trustedProxies: env.TRUSTED_PROXIES,
       failedAuthenticationsPerMinute: env.FAILED_AUTHENTICATIONS_PER_MINUTE,
+      fourEyes: env.FOUR_EYES === 'true',
       logLevel: env.LOG_LEVEL,
     },
   }

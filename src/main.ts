@@ -113,12 +113,17 @@ function urlOf({ port }: Config): string {
   return `http://localhost:${port}`
 }
 
-function printKeys(config: Config, { operator, demo }: Bootstrapped): void {
+function printKeys(config: Config, { operator, approver, demo }: Bootstrapped): void {
   console.log(`This is the first start. The operator's key is shown once, now:
 
   ${operator.key}
 
 It belongs to organization ${operator.organization_id}, client ${operator.client_id}.
+`)
+  if (approver)
+    console.log(`FOUR_EYES: what the operator asks for, this key approves (client ${approver.client_id}). Give it to another person:
+
+  ${approver.key}
 `)
   if (!demo) return
   const body = {

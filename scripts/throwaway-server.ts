@@ -1,0 +1,106 @@
+/** A server of a script's own, with its own PostgreSQL in a temporary folder: started, stopped, and gone afterwards. */
+import { strictEqual } from 'node:assert/strict'
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync } from 'node:fs'
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import type { Bootstrapped } from '../src/bootstrap.ts'
+import { startEmbeddedPostgres } from '../src/database/embedded.ts'
+
+const MAIN = fileURLToPath(new URL('../src/main.ts', import.meta.url))
+const PATIENCE_MS = 30_000
+
+export type ThrowawayServer = {
+  url: string
+  /** Of its embedded PostgreSQL. */
+  dataDir: string
+  start(): Promise<void>
+  stop(): Promise<void>
+  /** What the first start handed over. */
+  bootstrapped(): Promise<Bootstrapped>
+}
+
+/**
+ * Runs `work` with such a server, which `work` starts. Ends the process: with 0 when `work` succeeded, else with 1, the
+ * reason and the server's log. An interruption cleans up too.
+ */
+export async function withThrowawayServer(work: (server: ThrowawayServer) => Promise<void>): Promise<never> {
+  const folder = await mkdtemp(join(tmpdir(), 'signet-script-'))
+  const dataDir = join(folder, 'data')
+  const bootstrapFile = join(folder, 'bootstrap.json')
+  const port = await findFreePort()
+  let child: ChildProcess | undefined
+  let log = ''
+  let isEnding = false
+
+  async function start(): Promise<void> {
+    if (isEnding) return
+    const started = spawn(process.execPath, [MAIN], {
+      // Nothing else of the environment: a script must not touch a database that DATABASE_URL names.
+      env: { DATA_DIR: dataDir, BOOTSTRAP_FILE: bootstrapFile, PORT: String(port), LOG_LEVEL: 'warn' },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
+    child = started
+    const ready = Promise.withResolvers<void>()
+    const timer = setTimeout(() => ready.reject(new Error('the server did not become ready')), PATIENCE_MS)
+    let printed = ''
+    started.stdout.on('data', (chunk) => {
+      printed += chunk
+      if (printed.includes('Signet is ready')) ready.resolve()
+    })
+    started.stderr.on('data', (chunk) => {
+      log += chunk
+    })
+    started.once('exit', (code) => ready.reject(new Error(`the server ended with exit code ${code}`)))
+    await ready.promise.finally(() => clearTimeout(timer))
+  }
+
+  async function stop(): Promise<void> {
+    if (!child || child.exitCode !== null || child.signalCode !== null) return
+    const stopping = child
+    stopping.kill('SIGTERM')
+    const timer = setTimeout(() => stopping.kill('SIGKILL'), PATIENCE_MS)
+    const [code] = await once(stopping, 'exit')
+    clearTimeout(timer)
+    strictEqual(code, 0, `the server ended with exit code ${code}`)
+  }
+
+  async function cleanUp(): Promise<void> {
+    isEnding = true
+    await stop().catch((error) => console.error(String(error)))
+    // A server that was killed leaves its PostgreSQL behind: join it, and be the last to leave.
+    if (existsSync(join(dataDir, 'postgres/postmaster.pid')))
+      await (await startEmbeddedPostgres({ dataDir })).stop()
+    await rm(folder, { recursive: true, force: true })
+  }
+
+  const interrupted = Promise.withResolvers<never>()
+  for (const signal of ['SIGINT', 'SIGTERM'] as const)
+    process.once(signal, () => interrupted.reject(new Error('it was interrupted')))
+  try {
+    const bootstrapped = async () => JSON.parse(await readFile(bootstrapFile, 'utf8')) as Bootstrapped
+    await Promise.race([
+      work({ url: `http://localhost:${port}`, dataDir, start, stop, bootstrapped }),
+      interrupted.promise,
+    ])
+    await cleanUp()
+    process.exit(0)
+  } catch (error) {
+    console.error(`\nIt failed: ${error instanceof Error ? error.message : error}\n${log}`)
+    await cleanUp()
+    process.exit(1)
+  }
+}
+
+async function findFreePort(): Promise<number> {
+  const probe = createServer().listen(0, '127.0.0.1')
+  await once(probe, 'listening')
+  const address = probe.address()
+  probe.close()
+  await once(probe, 'close')
+  return typeof address === 'object' && address ? address.port : 8787
+}
