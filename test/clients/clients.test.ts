@@ -1,7 +1,7 @@
 /** Clients over the management API: approval, change and the rest of their life. */
 import { describe, expect, test } from 'vitest'
 import { MANAGEMENT_SCOPES } from '../../src/management/scopes.ts'
-import { type Api, apiOfOperator, apiWith, createTenant } from '../support/management.ts'
+import { type Api, apiOfOperator, apiWith, createTenant, idempotencyKey } from '../support/management.ts'
 import { mint, problemOf } from '../support/mint.ts'
 import { seedKey, seedOrganization } from '../support/seed.ts'
 import { ISSUER, setUpService, startService } from '../support/service.ts'
@@ -291,4 +291,21 @@ test('A17 another tenant’s client is as if it did not exist', async () => {
     expect(refused.body).toMatchObject({ error: { code: 'not_found' } })
   }
   expect((await other.api.get(path)).body).toEqual(before.body)
+})
+
+test('A50 100 concurrent creations with one Idempotency-Key make one client', async () => {
+  const { client, api } = await createTenant(service, database.sql)
+  const path = `/v2/organizations/${client.organizationId}/clients`
+  const once = idempotencyKey()
+  const answers = await Promise.all(
+    Array.from({ length: 100 }, () => api.post<Client>(path, production, once)),
+  )
+  expect(answers.map(({ status }) => status).filter((status) => status !== 201 && status !== 409)).toEqual([])
+  const bodies = new Set(answers.filter(({ status }) => status === 201).map(({ text }) => text))
+  expect(bodies.size).toBe(1)
+  const made = await database.sql`select id from clients
+    where organization_id = ${client.organizationId} and id <> ${client.clientId}`
+  expect(made).toHaveLength(1)
+  const events = await database.sql`select 1 from audit_events where target_id = ${made[0]?.id}`
+  expect(events).toHaveLength(1)
 })
