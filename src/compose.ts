@@ -25,7 +25,7 @@ import { createKeyFormat } from './keys/key-format.ts'
 import { createKeys } from './keys/keys.ts'
 import { createKeyOperations } from './keys/operations.ts'
 import { createSelfService } from './keys/self-service.ts'
-import { createKeyStore } from './keys/store.ts'
+import { createCredentialStore } from './keys/store.ts'
 import { ADMISSION_SETTINGS, createAdmission } from './ledger/admission.ts'
 import { createLedger } from './ledger/ledger.ts'
 import { usageOperations } from './ledger/operations.ts'
@@ -136,7 +136,7 @@ export function compose(options: ServiceOptions): Service {
     onFailure: reportAs('refusals were not written'),
   })
 
-  const keys = createKeys({ store: createKeyStore(lookups, settling), cacheSize: CACHE_SIZE })
+  const keys = createKeys({ store: createCredentialStore(lookups, settling), cacheSize: CACHE_SIZE })
   const failures = createThrottle(config.failedAuthenticationsPerMinute)
   const denials = createThrottle(DENIALS_PER_MINUTE)
   const performChange = createPerformChange({ inTransaction, record: recordEvent })

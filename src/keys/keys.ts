@@ -2,7 +2,7 @@
 import { createPolicyCache, type ReadOptions } from '../database/policy-cache.ts'
 import { compileNetworks, type Networks } from '../network/address.ts'
 import { type ParsedKey, sameHash } from './key-format.ts'
-import type { CredentialRows, KeyStore } from './store.ts'
+import type { CredentialRows, CredentialStore } from './store.ts'
 
 /** A key's rows, with its client's allow-list ready for use (undefined: from anywhere). */
 export type Credential = CredentialRows & { allowedNetworks: Networks | undefined }
@@ -23,7 +23,7 @@ export function toCredential(rows: CredentialRows): Credential {
 
 const NOBODY = new Uint8Array(32)
 
-export function createKeys(options: { store: KeyStore; cacheSize: number }): Keys {
+export function createKeys(options: { store: CredentialStore; cacheSize: number }): Keys {
   const { store, cacheSize } = options
   const cache = createPolicyCache<Credential>({
     max: cacheSize,

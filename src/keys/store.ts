@@ -6,9 +6,10 @@ import type { ReadOptions } from '../database/policy-cache.ts'
 import { clients, keys, keyUsage, organizations } from '../database/schema.ts'
 import type { RevocationChanges, RevocationReason } from './lifecycle.ts'
 
+export type CredentialStore = ReturnType<typeof createCredentialStore>
 export type KeyStore = ReturnType<typeof createKeyStore>
 /** A key with what its rights depend on: its client and the organization that owns the client. */
-export type CredentialRows = NonNullable<Awaited<ReturnType<KeyStore['findCredential']>>>
+export type CredentialRows = NonNullable<Awaited<ReturnType<CredentialStore['findCredential']>>>
 /** A key as it is shown. */
 export type KeyRow = NonNullable<Awaited<ReturnType<KeyStore['find']>>>
 export type LockedClient = NonNullable<Awaited<ReturnType<KeyStore['lockClient']>>>
@@ -48,10 +49,13 @@ const shown = {
   replacedBy: successors.id,
 }
 
-/** Reads that wait for whoever is changing the rows run on `settling`, so that others need not wait for them. */
-export function createKeyStore(
-  database: Pick<Database, 'select' | 'insert' | 'update'>,
-  settling: Pick<Database, 'select'> = database,
+/**
+ * What the exchange reads of a key. Reads that wait for whoever is changing the rows run on `settling`, so that others
+ * need not wait for them.
+ */
+export function createCredentialStore(
+  database: Pick<Database, 'select'>,
+  settling: Pick<Database, 'select'>,
 ) {
   const credential = (on: Pick<Database, 'select'>) =>
     on
@@ -67,6 +71,16 @@ export function createKeyStore(
     .for('share', { of: [clients, keys, organizations] })
     .prepare('key_credential_settled')
 
+  return {
+    async findCredential(lookupId: string, { settle }: ReadOptions) {
+      const [row] = await (settle ? findSettled : find).execute({ lookupId })
+      return row
+    },
+  }
+}
+
+/** Keys as they are managed: in a transaction, or at the first start. */
+export function createKeyStore(database: Pick<Database, 'select' | 'insert' | 'update'>) {
   /** The keys of a subquery that names them; nothing is joined for any other. */
   function show(named: ReturnType<typeof idsOf>) {
     return database
@@ -89,10 +103,6 @@ export function createKeyStore(
       .as('named')
 
   return {
-    async findCredential(lookupId: string, { settle }: ReadOptions) {
-      const [row] = await (settle ? findSettled : find).execute({ lookupId })
-      return row
-    },
     /** With the database's time. `lock` keeps others from changing the key until the transaction ends. */
     async findCredentialOf(keyId: string, { lock }: { lock: boolean }) {
       const query = database
