@@ -57,6 +57,16 @@ const Validation = v.pipe(
       name: v.pipe(v.string(), v.examples(['Acme'])),
       status: v.picklist(ORGANIZATION_STATUSES),
     }),
+    environment: environment(),
+    scopes: v.pipe(
+      v.array(v.string()),
+      v.description('What it may ask for; of a partner, as far as it is delegated.'),
+      v.examples([['transactions:read', 'person:write']]),
+    ),
+    limits: v.strictObject({
+      max_expiry_seconds: v.pipe(v.number(), v.integer(), v.examples([86_400])),
+      rate_limit_per_minute: v.pipe(v.number(), v.integer(), v.examples([60])),
+    }),
     expiry: v.pipe(
       v.nullable(v.pipe(v.number(), v.integer())),
       v.description('When the key expires, in seconds of Unix time. Null: it does not expire.'),
@@ -167,6 +177,12 @@ const toAnswer = ({ row, client, owner }: Validated) => ({
     status: client.status,
   },
   organization: { id: owner.id, name: owner.name, status: owner.status },
+  environment: client.environment,
+  scopes: client.scopes,
+  limits: {
+    max_expiry_seconds: client.maxExpirySeconds,
+    rate_limit_per_minute: client.rateLimitPerMinute,
+  },
   expiry: row.expiresAt && toSeconds(row.expiresAt.getTime()),
 })
 

@@ -73,6 +73,9 @@ describe('validation', () => {
         status: 'active',
       },
       organization: { id: client.organizationId, name: 'Acme', status: 'active' },
+      environment: 'production',
+      scopes: client.scopes,
+      limits: { max_expiry_seconds: 900, rate_limit_per_minute: 30 },
       expiry: Date.UTC(2999, 0, 1) / 1000,
     })
     expect(answer.body).not.toContain(client.key.slice(15))

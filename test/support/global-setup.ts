@@ -18,12 +18,12 @@ declare module 'vitest' {
 export default async function setup(project: TestProject) {
   const dataDir = await mkdtemp(join(tmpdir(), 'signet-test-'))
   const embedded = await startEmbeddedPostgres({ dataDir, durable: false })
-  const admin = postgres({ ...embedded.superuser, max: 1, onnotice: () => {} })
-  await admin.unsafe('create database signet_template owner signet')
-  await withMigratedDatabase({ ...embedded.connection, database: 'signet_template' }, (database) =>
-    ensureLedgerPartitions(createLedgerStore(database), Date.now()),
-  )
-  await admin.end()
+  try {
+    await makeTemplate(embedded)
+  } catch (error) {
+    await embedded.stop()
+    throw error
+  }
   const { host, port } = embedded.connection
   project.provide('postgres', { host, port })
 
@@ -31,4 +31,13 @@ export default async function setup(project: TestProject) {
     await embedded.stop()
     await rm(dataDir, { recursive: true, force: true })
   }
+}
+
+async function makeTemplate(embedded: Awaited<ReturnType<typeof startEmbeddedPostgres>>): Promise<void> {
+  const admin = postgres({ ...embedded.superuser, max: 1, onnotice: () => {} })
+  await admin.unsafe('create database signet_template owner signet')
+  await withMigratedDatabase({ ...embedded.connection, database: 'signet_template' }, (database) =>
+    ensureLedgerPartitions(createLedgerStore(database), Date.now()),
+  )
+  await admin.end()
 }
