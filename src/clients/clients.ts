@@ -3,7 +3,15 @@ import * as v from 'valibot'
 import { ApiError, brokenRule, notFound } from '../errors.ts'
 import { newId } from '../ids.ts'
 import { invalidToken } from '../management/authenticate.ts'
-import { type Changed, change, differences, list, type Operation, read } from '../management/operation.ts'
+import {
+  type Changed,
+  change,
+  changesTo,
+  differences,
+  list,
+  type Operation,
+  read,
+} from '../management/operation.ts'
 import { isPlatforms, keepAdministrators } from '../management/store.ts'
 import { environment, isoOf } from '../management/wire.ts'
 import { compileNetworks } from '../network/address.ts'
@@ -66,12 +74,7 @@ export function createClientOperations(options: {
     row: ClientRow,
     asked: ClientChanges,
   ): Promise<Changed> {
-    // What is so already is not written: the row would have another version for nothing.
-    const changes: ClientChanges = Object.fromEntries(
-      Object.entries(asked).filter(
-        ([name, value]) => JSON.stringify(value) !== JSON.stringify(row[name as keyof ClientRow]),
-      ),
-    )
+    const changes = changesTo<object, ClientChanges>(row, asked)
     const store = createClientStore(transaction)
     const updated = Object.keys(changes).length > 0 ? await store.update(row.id, changes) : row
     if (changes.status === 'revoked') await store.revokeKeys(row.id)

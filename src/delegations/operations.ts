@@ -7,6 +7,7 @@ import {
   type Actor,
   type AuditedChange,
   change,
+  changesTo,
   differences,
   list,
   type ManagementRequest,
@@ -192,10 +193,10 @@ export const delegationOperations: readonly Operation[] = [
       const { transaction, actor, body } = request
       const row = await getForUpdate(request, { isForHolder: false })
       if (row.status === 'revoked') throw conflict('The delegation is revoked.')
-      const changes = {
+      const changes = changesTo(row, {
         ...(body.scopes === undefined ? {} : { scopes: body.scopes }),
         ...(body.max_expiry_seconds === undefined ? {} : { maxExpirySeconds: body.max_expiry_seconds }),
-      }
+      })
       const updated =
         Object.keys(changes).length > 0
           ? await createManagedDelegations(transaction).update(row.id, changes)

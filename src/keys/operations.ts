@@ -8,9 +8,9 @@ import { isPlatforms, keepAdministrators } from '../management/store.ts'
 import { moment } from '../management/wire.ts'
 import { checkExpiry, issueKey } from './issue.ts'
 import type { KeyFormat } from './key-format.ts'
-import { MAX_LIVE_KEYS, REVOCATION_REASONS, revocationChanges } from './lifecycle.ts'
+import { MAX_LIVE_KEYS, revocationChanges } from './lifecycle.ts'
 import { refuseKey } from './refusal.ts'
-import { CreatedKey, Key, keyStatus, showOnce, toWire } from './resource.ts'
+import { CreatedKey, Key, keyStatus, revocationReason, showOnce, toWire } from './resource.ts'
 import { createKeyStore, type KeyRow, type KeyStore, type LockedClient } from './store.ts'
 
 const tag = 'Keys'
@@ -106,10 +106,7 @@ export const createKeyOperations = ({ keyFormat }: { keyFormat: KeyFormat }): re
     scope: 'signet:keys:write',
     resource: Key,
     body: v.strictObject({
-      reason: v.optional(
-        v.picklist(REVOCATION_REASONS, `must be one of ${REVOCATION_REASONS.join(', ')}`),
-        'unspecified',
-      ),
+      reason: revocationReason(),
       revoke_tokens: v.optional(v.boolean()),
     }),
     isBodyOptional: true,

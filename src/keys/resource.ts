@@ -39,6 +39,10 @@ const members = {
   ),
 }
 
+/** Why a key or a token is revoked, in the body that revokes it. */
+export const revocationReason = () =>
+  v.optional(v.picklist(REVOCATION_REASONS, `must be one of ${REVOCATION_REASONS.join(', ')}`), 'unspecified')
+
 export const Key = v.pipe(v.strictObject(members), v.title('Key'))
 
 const onceShown = {

@@ -57,6 +57,17 @@ export type Changed = {
   afterwards?: () => void | Promise<void>
 }
 
+/** Of what is asked for, what is not so already: a row that is written for nothing gets another version. */
+export const changesTo = <Row extends object, Changes extends Partial<Row>>(
+  row: Row,
+  asked: Changes,
+): Changes =>
+  Object.fromEntries(
+    Object.entries(asked).filter(
+      ([name, value]) => JSON.stringify(value) !== JSON.stringify(row[name as keyof Row]),
+    ),
+  ) as Changes
+
 /** The members in which two states of a resource differ, for the audit trail. */
 export function differences<Resource extends object>(before: Resource, after: Resource) {
   const names = (Object.keys(after) as (keyof Resource)[]).filter(
@@ -113,6 +124,8 @@ export type PageRequest = {
   after: string | undefined
 }
 
+const READING = { method: 'GET', status: 200, body: undefined, isBodyOptional: true } as const
+
 /** `GET` of one resource. */
 export const read = <Query extends Schema | undefined = undefined>(
   operation: Common & {
@@ -122,11 +135,8 @@ export const read = <Query extends Schema | undefined = undefined>(
   },
 ): Operation => ({
   ...operation,
-  method: 'GET',
-  status: 200,
+  ...READING,
   query: operation.query,
-  body: undefined,
-  isBodyOptional: true,
   does: { kind: 'read', read: operation.read },
 })
 
@@ -142,11 +152,8 @@ export const list = <Query extends Schema | undefined = undefined, Item extends 
   },
 ): Operation => ({
   ...operation,
-  method: 'GET',
-  status: 200,
+  ...READING,
   query: operation.query,
-  body: undefined,
-  isBodyOptional: true,
   does: { kind: 'list', list: operation.list, positionOf: operation.positionOf },
 })
 

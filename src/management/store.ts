@@ -15,6 +15,19 @@ export const enterTenant = (transaction: Transaction, organizationId: string): P
 export const enterPlatform = (transaction: Transaction): Promise<unknown> =>
   transaction.execute(sql`select set_config('signet.platform', 'on', true)`)
 
+/** Runs `look` as the platform, for what another tenant's rows must tell of ones that the actor sees. */
+export async function asPlatform<T>(
+  transaction: Transaction,
+  { isPlatform }: { isPlatform: boolean },
+  look: () => Promise<T>,
+): Promise<T> {
+  if (isPlatform) return look()
+  await enterPlatform(transaction)
+  const seen = await look()
+  await transaction.execute(sql`select set_config('signet.platform', '', true)`)
+  return seen
+}
+
 const isOthers = (table: PgTable) => sql`${table}.xmin is distinct from pg_current_xact_id_if_assigned()::xid`
 
 /** What the database says of the bearer of a token, in its own tenant's transaction; undefined: there is none. */

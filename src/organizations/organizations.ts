@@ -4,7 +4,7 @@ import { ORGANIZATION_STATUSES } from '../database/schema.ts'
 import { ApiError, notFound } from '../errors.ts'
 import { newId } from '../ids.ts'
 import { insufficientScope } from '../management/authenticate.ts'
-import { change, differences, list, type Operation, read } from '../management/operation.ts'
+import { change, changesTo, differences, list, type Operation, read } from '../management/operation.ts'
 import { displayName, id, isoOf, timestamp } from '../management/wire.ts'
 import { createOrganizationStore, type OrganizationRow } from './store.ts'
 
@@ -122,10 +122,10 @@ export const organizationOperations: readonly Operation[] = [
         )
       if (row.platform && body.status === 'suspended')
         throw new ApiError('conflict', 'The platform organization cannot be suspended.')
-      const changes = {
+      const changes = changesTo(row, {
         ...(body.name === undefined ? {} : { name: body.name }),
         ...(body.status === undefined ? {} : { status: body.status }),
-      }
+      })
       const updated = Object.keys(changes).length > 0 ? await store.update(row.id, changes) : row
       return {
         resource: toWire(updated),

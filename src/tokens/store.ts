@@ -2,6 +2,7 @@
 import { and, desc, eq, gte, inArray, lt, lte, sql } from 'drizzle-orm'
 import { clients, issuedTokens, keys, revokedTokens, signingKeys } from '../database/schema.ts'
 import type { Transaction } from '../database/transaction.ts'
+import { asPlatform } from '../management/store.ts'
 
 export type TokenRow = typeof issuedTokens.$inferSelect
 export type Revocation = { revokedAt: Date; reason: string | null }
@@ -19,7 +20,7 @@ export type TokenFilters = {
   take: number
 }
 
-export function createTokenStore(transaction: Pick<Transaction, 'select' | 'insert' | 'execute'>) {
+export function createTokenStore(transaction: Transaction) {
   return {
     async find(jti: string): Promise<TokenRow | undefined> {
       const [row] = await transaction.select().from(issuedTokens).where(eq(issuedTokens.jti, jti))
@@ -70,26 +71,27 @@ export function createTokenStore(transaction: Pick<Transaction, 'select' | 'inse
      */
     async findRevocations(
       tokens: readonly TokenRow[],
-      { isPlatform }: { isPlatform: boolean },
+      actor: { isPlatform: boolean },
     ): Promise<Map<string, Revocation>> {
       if (tokens.length === 0) return new Map()
       const namesOf = (member: 'jti' | 'keyId' | 'kid') => [...new Set(tokens.map((token) => token[member]))]
-      await transaction.execute(sql`select set_config('signet.platform', 'on', true)`)
-      const singly = await transaction
-        .select({ id: revokedTokens.jti, revokedAt: revokedTokens.revokedAt, reason: revokedTokens.reason })
-        .from(revokedTokens)
-        .where(inArray(revokedTokens.jti, namesOf('jti')))
-      const withKey = await transaction
-        .select({ id: keys.id, revokedAt: keys.tokensRevokedAt, reason: keys.revocationReason })
-        .from(keys)
-        .where(inArray(keys.id, namesOf('keyId')))
-      const withSigningKey = await transaction
-        .select({ id: signingKeys.kid, revokedAt: signingKeys.revokedAt, reason: sql<null>`null` })
-        .from(signingKeys)
-        .where(inArray(signingKeys.kid, namesOf('kid')))
-      await transaction.execute(sql`select set_config('signet.platform', ${isPlatform ? 'on' : ''}, true)`)
+      const found = await asPlatform(transaction, actor, async () => {
+        const singly = await transaction
+          .select({ id: revokedTokens.jti, revokedAt: revokedTokens.revokedAt, reason: revokedTokens.reason })
+          .from(revokedTokens)
+          .where(inArray(revokedTokens.jti, namesOf('jti')))
+        const withKey = await transaction
+          .select({ id: keys.id, revokedAt: keys.tokensRevokedAt, reason: keys.revocationReason })
+          .from(keys)
+          .where(inArray(keys.id, namesOf('keyId')))
+        const withSigningKey = await transaction
+          .select({ id: signingKeys.kid, revokedAt: signingKeys.revokedAt, reason: sql<null>`null` })
+          .from(signingKeys)
+          .where(inArray(signingKeys.kid, namesOf('kid')))
+        return [...singly, ...withKey, ...withSigningKey]
+      })
 
-      const byId = new Map([...singly, ...withKey, ...withSigningKey].map((row) => [row.id, row]))
+      const byId = new Map(found.map((row) => [row.id, row]))
       return new Map(
         tokens.flatMap(({ jti, keyId, kid }) => {
           const [first] = [jti, keyId, kid]

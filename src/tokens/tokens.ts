@@ -1,7 +1,7 @@
 /** Issued tokens, over the management API: what was minted for whom and by whom, and the end of a single one. */
 import * as v from 'valibot'
 import { notFound } from '../errors.ts'
-import { REVOCATION_REASONS } from '../keys/lifecycle.ts'
+import { revocationReason } from '../keys/resource.ts'
 import { type Actor, change, differences, list, type Operation, read } from '../management/operation.ts'
 import { environment, id, isoOf, moment, timestamp } from '../management/wire.ts'
 import { createTokenStore, type Revocation, type TokenRow } from './store.ts'
@@ -138,10 +138,7 @@ export const tokenOperations: readonly Operation[] = [
     scope: 'signet:tokens:revoke',
     resource: Token,
     body: v.strictObject({
-      reason: v.optional(
-        v.picklist(REVOCATION_REASONS, `must be one of ${REVOCATION_REASONS.join(', ')}`),
-        'unspecified',
-      ),
+      reason: revocationReason(),
     }),
     isBodyOptional: true,
     async change({ transaction, actor, parameters, body, now }) {
