@@ -6,6 +6,10 @@ export const systemClock: Clock = Date.now
 /** Whole seconds, as JWT's NumericDate and `expiry` count them (RFC 7519 §2). */
 export const toSeconds = (milliseconds: number): number => Math.floor(milliseconds / 1000)
 
+/** Resolves in the second that begins next. */
+export const untilNextSecond = (now: number): Promise<void> =>
+  new Promise((resolve) => setTimeout(resolve, 1000 - (now % 1000)))
+
 export class TooLateError extends Error {
   override name = 'TooLateError'
 }

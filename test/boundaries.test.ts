@@ -10,9 +10,10 @@ const SRC = fileURLToPath(new URL('../src', import.meta.url))
 const LAYERS = [
   ['main', 'cli'],
   ['compose'],
-  ['app', 'bootstrap'],
+  ['app', 'bootstrap', 'pools'],
   ['dashboard', 'documents'],
-  ['exchange', 'oauth'],
+  ['oauth'],
+  ['exchange'],
   ['tokens'],
   ['keys', 'clients', 'organizations', 'delegations', 'webhooks'],
   ['ledger', 'signing', 'network'],

@@ -112,6 +112,7 @@ export function createClientOperations(options: {
       scope: 'signet:clients:write',
       ...about,
       isBodyOptional: true,
+      revokes: name === 'suspend' || name === 'revoke',
       resource: Client,
       body: name === 'approve' ? v.strictObject({ version: v.optional(v.string()) }) : v.strictObject({}),
       async change(request) {
@@ -245,14 +246,17 @@ export function createClientOperations(options: {
     step('suspend', {
       summary: 'Suspend a client',
       description:
-        'Its keys mint nothing until it is reactivated, and its tokens do not open this API. What the platform has ' +
+        'Its keys mint nothing until it is reactivated. Its tokens are revoked, and stay so. What the platform has ' +
         'suspended, only the platform reactivates.',
     }),
     step('reactivate', {
       summary: 'Reactivate a suspended client',
       description: 'One that was widened meanwhile waits for its approval.',
     }),
-    step('revoke', { summary: 'Revoke a client, for good', description: 'With it, all its keys.' }),
+    step('revoke', {
+      summary: 'Revoke a client, for good',
+      description: 'With it, all its keys and tokens.',
+    }),
   ]
 }
 

@@ -1,9 +1,13 @@
 /** Connections to PostgreSQL. drizzle on postgres.js; what each pool may do and for how long is settled here. */
-import { sql } from 'drizzle-orm'
+import { type SQL, sql } from 'drizzle-orm'
+import type { PgTable } from 'drizzle-orm/pg-core'
 import { drizzle, type PostgresJsDatabase } from 'drizzle-orm/postgres-js'
 import postgres from 'postgres'
 import { inTime } from '../clock.ts'
-import * as schema from './schema.ts'
+import * as records from './records.ts'
+import * as policy from './schema.ts'
+
+const schema = { ...policy, ...records }
 
 /** A connection string, or how to reach the embedded server's socket. */
 export type DatabaseTarget = string | { host: string; port: number; username: string; database: string }
@@ -97,4 +101,18 @@ export function exactlyOne<Row>(rows: readonly Row[]): Row {
   const [row] = rows
   if (!row || rows.length > 1) throw new Error(`${rows.length} rows were written where one should have been`)
   return row
+}
+
+/** Deletes whatever meets the condition: in parts, so that however much it is, each is done within a statement's time. */
+export async function deleteInParts(
+  database: Pick<Database, 'select' | 'delete'>,
+  table: PgTable,
+  condition: SQL,
+): Promise<void> {
+  const part = database.select({ ctid: sql`ctid` }).from(table).where(condition).limit(10_000)
+  let deleted: number
+  do {
+    const result = await database.delete(table).where(sql`ctid in ${part}`)
+    deleted = result.count
+  } while (deleted > 0)
 }

@@ -13,21 +13,19 @@ import {
   cidr,
   customType,
   index,
-  inet,
   integer,
   jsonb,
   pgSequence,
   pgTable,
-  primaryKey,
   text,
   timestamp,
   unique,
   uniqueIndex,
 } from 'drizzle-orm/pg-core'
 
-const bytea = customType<{ data: Uint8Array; driverData: Uint8Array }>({ dataType: () => 'bytea' })
-const at = (name: string) => timestamp(name, { withTimezone: true, mode: 'date' })
-const createdAt = () => at('created_at').notNull().defaultNow()
+export const bytea = customType<{ data: Uint8Array; driverData: Uint8Array }>({ dataType: () => 'bytea' })
+export const at = (name: string) => timestamp(name, { withTimezone: true, mode: 'date' })
+export const createdAt = () => at('created_at').notNull().defaultNow()
 const oneOf = (column: AnyPgColumn, values: readonly string[]) =>
   sql`${column} in (${sql.raw(values.map((value) => `'${value}'`).join(', '))})`
 
@@ -37,6 +35,12 @@ const oneOf = (column: AnyPgColumn, values: readonly string[]) =>
  */
 export const policyVersion = pgSequence('policy_version')
 const version = () => bigint('version', { mode: 'number' }).notNull().default(sql`nextval('policy_version')`)
+
+/**
+ * A cut-off: tokens issued until then count as revoked. Set by a trigger when what may mint is stopped, and not taken back
+ * when it goes on: see drizzle/0005_revocations.sql.
+ */
+const tokensRevokedAt = () => at('tokens_revoked_at')
 
 export const ENVIRONMENTS = ['sandbox', 'production'] as const
 export type Environment = (typeof ENVIRONMENTS)[number]
@@ -49,6 +53,7 @@ export const organizations = pgTable(
     name: text('name').notNull(),
     platform: boolean('platform').notNull().default(false),
     status: text('status', { enum: ORGANIZATION_STATUSES }).notNull().default('active'),
+    tokensRevokedAt: tokensRevokedAt(),
     version: version(),
     createdAt: createdAt(),
   },
@@ -73,6 +78,7 @@ export const delegations = pgTable(
     scopes: text('scopes').array().notNull(),
     maxExpirySeconds: integer('max_expiry_seconds').notNull().default(86_400),
     status: text('status', { enum: DELEGATION_STATUSES }).notNull().default('pending'),
+    tokensRevokedAt: tokensRevokedAt(),
     version: version(),
     createdAt: createdAt(),
   },
@@ -119,6 +125,7 @@ export const clients = pgTable(
     requestedBy: text('requested_by').array().notNull().default([]),
     /** Then its own organization cannot reactivate it. */
     suspendedByPlatform: boolean('suspended_by_platform').notNull().default(false),
+    tokensRevokedAt: tokensRevokedAt(),
     version: version(),
     createdAt: createdAt(),
   },
@@ -132,6 +139,10 @@ export const clients = pgTable(
   ],
 )
 
+/** As it was registered: `kid` is the client's own word for it; without one, its RFC 7638 thumbprint. */
+export type PublicJwk = { kid: string; alg: string; kty: string } & Record<string, string>
+
+/** A secret, of which the hash is kept, or the public half of a key pair of the client's own: never both. */
 export const keys = pgTable(
   'keys',
   {
@@ -139,14 +150,16 @@ export const keys = pgTable(
     clientId: text('client_id')
       .notNull()
       .references(() => clients.id),
-    lookupId: text('lookup_id').notNull(),
+    lookupId: text('lookup_id'),
     /** SHA-256 of the whole key. The key itself is never stored. */
-    hash: bytea('hash').notNull(),
-    prefix: text('prefix').notNull(),
+    hash: bytea('hash'),
+    prefix: text('prefix'),
+    /** Verifies the client's assertions (RFC 7523). */
+    publicJwk: jsonb('public_jwk').$type<PublicJwk>(),
     expiresAt: at('expires_at'),
     revokedAt: at('revoked_at'),
     revocationReason: text('revocation_reason'),
-    tokensRevokedAt: at('tokens_revoked_at'),
+    tokensRevokedAt: tokensRevokedAt(),
     replaces: text('replaces').references((): AnyPgColumn => keys.id),
     /** The client that made it, also of what it was renewed to. Null: the first start. */
     createdBy: text('created_by'),
@@ -159,7 +172,12 @@ export const keys = pgTable(
     index('keys_not_revoked').on(t.clientId, t.id).where(sql`revoked_at is null`),
     // A key is renewed once.
     uniqueIndex('keys_replaced').on(t.replaces),
+    index('keys_tokens_revoked').on(t.tokensRevokedAt).where(sql`tokens_revoked_at is not null`),
     check('keys_hash', sql`octet_length(${t.hash}) = 32`),
+    check(
+      'keys_one_kind',
+      sql`num_nonnulls(${t.lookupId}, ${t.hash}, ${t.prefix}) = case when ${t.publicJwk} is null then 3 else 0 end`,
+    ),
   ],
 )
 
@@ -180,117 +198,4 @@ export const signingKeys = pgTable(
     createdAt: createdAt(),
   },
   (t) => [check('signing_keys_environment', oneOf(t.environment, ENVIRONMENTS))],
-)
-
-/** The ledger: append-only, partitioned by day on issued_at. Its rows are written by ledger/admission.ts alone. */
-export const issuedTokens = pgTable(
-  'issued_tokens',
-  {
-    jti: text('jti').notNull(),
-    issuedAt: at('issued_at').notNull(),
-    expiresAt: at('expires_at').notNull(),
-    keyId: text('key_id').notNull(),
-    clientId: text('client_id').notNull(),
-    organizationId: text('organization_id').notNull(),
-    environment: text('environment', { enum: ENVIRONMENTS }).notNull(),
-    scopes: text('scopes').array().notNull(),
-    audience: text('audience').notNull(),
-    kid: text('kid').notNull(),
-    clientIp: inet('client_ip'),
-    requestId: text('request_id').notNull(),
-  },
-  (t) => [
-    primaryKey({ columns: [t.jti, t.issuedAt] }),
-    index('issued_tokens_time').on(t.issuedAt),
-    index('issued_tokens_organization').on(t.organizationId, t.issuedAt),
-    index('issued_tokens_client').on(t.clientId, t.issuedAt),
-  ],
-)
-
-export const revokedTokens = pgTable(
-  'revoked_tokens',
-  {
-    jti: text('jti').primaryKey(),
-    /** Whom the token was for, and whose client minted it: either may see that it is revoked. */
-    organizationId: text('organization_id').notNull(),
-    clientId: text('client_id').notNull(),
-    expiresAt: at('expires_at').notNull(),
-    revokedAt: at('revoked_at').notNull().defaultNow(),
-    reason: text('reason'),
-  },
-  (t) => [index('revoked_tokens_expiry').on(t.expiresAt)],
-)
-
-/** A client's minute is its rate-limit window too: `admitted` is what the limit counts. */
-export const usageMinutes = pgTable(
-  'usage_minutes',
-  {
-    clientId: text('client_id').notNull(),
-    windowStart: at('window_start').notNull(),
-    /** The limit in force when the window was last counted. */
-    rateLimit: integer('rate_limit').notNull().default(0),
-    admitted: integer('admitted').notNull().default(0),
-    limited: integer('limited').notNull().default(0),
-    denied: integer('denied').notNull().default(0),
-    /** How many of the last batch fitted: how admission.ts learns what its own update let through. */
-    lastAdmitted: integer('last_admitted').notNull().default(0),
-  },
-  (t) => [primaryKey({ columns: [t.clientId, t.windowStart] })],
-)
-
-export const keyUsage = pgTable('key_usage', {
-  keyId: text('key_id').primaryKey(),
-  lastUsedAt: at('last_used_at').notNull(),
-  lastUsedIp: inet('last_used_ip'),
-})
-
-export const auditEvents = pgTable(
-  'audit_events',
-  {
-    /** Without a gap from 1; set, like both hashes, by the trigger that chains the rows. */
-    sequence: bigint('sequence', { mode: 'number' }).primaryKey(),
-    id: text('id').notNull().unique(),
-    organizationId: text('organization_id'),
-    actorClientId: text('actor_client_id'),
-    actorKeyId: text('actor_key_id'),
-    actorOrganizationId: text('actor_organization_id'),
-    action: text('action').notNull(),
-    targetId: text('target_id'),
-    clientIp: inet('client_ip'),
-    requestId: text('request_id'),
-    details: jsonb('details').notNull().default({}),
-    previousHash: bytea('previous_hash').notNull(),
-    hash: bytea('hash').notNull(),
-    occurredAt: at('occurred_at').notNull().defaultNow(),
-  },
-  (t) => [
-    index('audit_events_organization').on(t.organizationId, t.sequence),
-    index('audit_events_target').on(t.targetId, t.sequence),
-    index('audit_events_actor').on(t.actorClientId, t.sequence),
-    index('audit_events_time').on(t.occurredAt),
-    index('audit_events_action').on(t.action, t.sequence),
-  ],
-)
-
-/** What was answered to a POST or PATCH that bore an Idempotency-Key: written with its effect, kept for a day. */
-export const idempotencyKeys = pgTable(
-  'idempotency_keys',
-  {
-    clientId: text('client_id').notNull(),
-    /** Method and path template. */
-    operation: text('operation').notNull(),
-    key: text('key').notNull(),
-    organizationId: text('organization_id').notNull(),
-    /** SHA-256 of what was asked for. */
-    fingerprint: bytea('fingerprint').notNull(),
-    status: integer('status').notNull(),
-    location: text('location'),
-    /** As it was sent, but for secrets. */
-    body: text('body').notNull(),
-    createdAt: createdAt(),
-  },
-  (t) => [
-    primaryKey({ columns: [t.clientId, t.operation, t.key] }),
-    index('idempotency_keys_age').on(t.createdAt),
-  ],
 )

@@ -88,6 +88,7 @@ const step = (name: Step, summary: string, description: string): Operation =>
     description,
     scope: 'signet:delegations:write',
     isBodyOptional: true,
+    revokes: name === 'pause' || name === 'revoke',
     resource: Delegation,
     async change(request) {
       const { from, to, isForHolder } = STEPS[name]
@@ -211,7 +212,8 @@ export const delegationOperations: readonly Operation[] = [
   step(
     'pause',
     'Pause a delegation',
-    'From the moment of the answer on, nothing is minted by it, on any instance. Tokens already out live on.',
+    'From the moment of the answer on, nothing is minted by it, on any instance. What was minted by it until then is ' +
+      'revoked, and stays so.',
   ),
   step(
     'resume',
@@ -221,8 +223,8 @@ export const delegationOperations: readonly Operation[] = [
   step(
     'revoke',
     'Revoke a delegation',
-    'For good, by either party; from the moment of the answer on, nothing is minted by it. The parties may agree ' +
-      'anew. Repeating it changes nothing.',
+    'For good, by either party; from the moment of the answer on, nothing is minted by it, and what was is revoked. The ' +
+      'parties may agree anew. Repeating it changes nothing.',
   ),
 ]
 

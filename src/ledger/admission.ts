@@ -20,6 +20,8 @@ export type AdmissionRequest = {
   audience: string
   clientIp: string
   requestId: string
+  /** Of a token that is had for another one: that one, and those that it was had for. None of them may have been revoked. */
+  subjectJtis: readonly string[] | undefined
   key: Judged
   client: Judged
   owner: Judged
@@ -128,9 +130,9 @@ async function decide(database: Database, requests: readonly AdmissionRequest[])
         -- 3. The ledger.
         recorded as (
           insert into issued_tokens (jti, issued_at, expires_at, key_id, client_id, organization_id, environment,
-            scopes, audience, kid, client_ip, request_id)
+            scopes, audience, kid, client_ip, request_id, subject_jtis)
           select jti, to_timestamp(issued_at), to_timestamp(expires_at), key_id, client_id, organization_id,
-            environment, scopes, audience, kid, client_ip, request_id
+            environment, scopes, audience, kid, client_ip, request_id, subject_jtis
           from judged where admitted
         )
 
@@ -158,6 +160,7 @@ function toRecord(request: AdmissionRequest, n: number) {
     audience: request.audience,
     client_ip: request.clientIp,
     request_id: request.requestId,
+    subject_jtis: request.subjectJtis,
     key_id: request.key.id,
     key_version: request.key.version,
     client_id: request.client.id,

@@ -105,9 +105,11 @@ export const organizationOperations: readonly Operation[] = [
     tag,
     summary: 'Rename, suspend or reactivate an organization',
     description:
-      'While it is suspended, nothing of its own, and nothing for it, is minted, and its tokens do not open this API. ' +
+      'While it is suspended, nothing of its own, and nothing for it, is minted. What was minted until then, by it as a ' +
+      'partner too, is revoked, and stays so when it is reactivated. ' +
       'Only the platform changes `status`; its own it cannot.',
     scope: 'signet:organizations:write',
+    revokes: true,
     errors: ['conflict'],
     resource: Organization,
     body: v.strictObject({ name: v.optional(displayName()), status: v.optional(status()) }),

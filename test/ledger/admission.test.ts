@@ -46,6 +46,7 @@ async function requestFor(client: SeededClient, audience = 'urn:api'): Promise<A
     scopes: ['a', 'b'],
     audience,
     clientIp: '192.0.2.1',
+    subjectJtis: undefined,
     requestId: 'r',
     key: await versionOf('keys', client.keyId),
     client: await versionOf('clients', client.clientId),

@@ -12,6 +12,7 @@ const request = (n: number): AdmissionRequest => {
     scopes: [],
     audience: 'urn:api',
     clientIp: '192.0.2.1',
+    subjectJtis: undefined,
     requestId: 'r',
     key: judged,
     client: judged,

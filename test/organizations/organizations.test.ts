@@ -1,6 +1,6 @@
 /** Organizations over the management API. */
 import { expect, test } from 'vitest'
-import { apiOfOperator, createTenant } from '../support/management.ts'
+import { apiOfOperator, apiWith, createTenant, tokenFor } from '../support/management.ts'
 import { mint } from '../support/mint.ts'
 import { setUpService } from '../support/service.ts'
 
@@ -57,7 +57,10 @@ test('a tenant renames itself, but its status is the platform’s to change', as
   expect((await tenant.api.get(path)).status).toBe(401)
   expect((await mint(service.url, tenant.client)).status).toBe(403)
   expect((await operator.patch(path, { status: 'active' })).status).toBe(200)
-  expect((await tenant.api.get(path)).status).toBe(200)
+  // What was minted before stays revoked.
+  expect((await tenant.api.get(path)).status).toBe(401)
+  const fresh = apiWith(service.url, await tokenFor(service.url, tenant.client))
+  expect((await fresh.get(path)).status).toBe(200)
 })
 
 test('the platform organization cannot be suspended', async () => {
