@@ -26,6 +26,8 @@ export type Config = {
   failedAuthenticationsPerMinute: number
   /** Whether a client's approval takes another client than the one that asked for it. */
   fourEyes: boolean
+  /** Whether a client assertion may name the token endpoint as its audience, as before RFC 10070. */
+  acceptTokenEndpointAudience: boolean
   logLevel: (typeof LOG_LEVELS)[number]
 }
 
@@ -130,6 +132,7 @@ const Environment = v.object({
   ),
   FAILED_AUTHENTICATIONS_PER_MINUTE: v.optional(wholeNumber(1, 1_000_000), '300'),
   FOUR_EYES: v.optional(v.picklist(['true', 'false'], 'must be true or false'), 'false'),
+  ACCEPT_TOKEN_ENDPOINT_AUDIENCE: v.optional(v.picklist(['true', 'false'], 'must be true or false'), 'false'),
   LOG_LEVEL: v.optional(v.picklist(LOG_LEVELS, `must be one of ${LOG_LEVELS.join(', ')}`), 'info'),
 })
 
@@ -181,6 +184,7 @@ export function parseConfig(variables: Record<string, string | undefined>): Pars
       trustedProxies: env.TRUSTED_PROXIES,
       failedAuthenticationsPerMinute: env.FAILED_AUTHENTICATIONS_PER_MINUTE,
       fourEyes: env.FOUR_EYES === 'true',
+      acceptTokenEndpointAudience: env.ACCEPT_TOKEN_ENDPOINT_AUDIENCE === 'true',
       logLevel: env.LOG_LEVEL,
     },
   }

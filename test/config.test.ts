@@ -52,6 +52,18 @@ describe('the configuration', () => {
     expect(parseConfig({ DATABASE_URL: '', PORT: '', ISSUER: '' }).ok).toBe(true)
   })
 
+  test('an assertion may name the token endpoint only where that is said', () => {
+    for (const [value, accepts] of [
+      [undefined, false],
+      ['false', false],
+      ['true', true],
+    ] as const) {
+      const parsed = parseConfig({ ACCEPT_TOKEN_ENDPOINT_AUDIENCE: value })
+      expect(parsed.ok && parsed.config.acceptTokenEndpointAudience).toBe(accepts)
+    }
+    expect(problemsOf({ ACCEPT_TOKEN_ENDPOINT_AUDIENCE: '1' })).toEqual(['ACCEPT_TOKEN_ENDPOINT_AUDIENCE'])
+  })
+
   test('every mistake is reported at once, by name', () => {
     expect(
       problemsOf({

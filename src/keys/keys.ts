@@ -21,6 +21,13 @@ export function toCredential(rows: CredentialRows): Credential {
   return { ...rows, allowedNetworks: cidrs ? compileNetworks(cidrs) : undefined }
 }
 
+/** Whose credential it is: for the audit trail. */
+export const actorOf = ({ key, client, owner }: Pick<CredentialRows, 'key' | 'client' | 'owner'>) => ({
+  clientId: client.id,
+  keyId: key.id,
+  organizationId: owner.id,
+})
+
 const NOBODY = new Uint8Array(32)
 
 export function createKeys(options: { store: CredentialStore; cacheSize: number }): Keys {

@@ -1,17 +1,15 @@
 /** Keys, over the management API. */
 import * as v from 'valibot'
-import { ApiError, brokenRule, notFound } from '../errors.ts'
-import { insufficientScope } from '../management/authenticate.ts'
+import { brokenRule, notFound } from '../errors.ts'
 import { change, differences, list, type Operation, read } from '../management/operation.ts'
-import { isManagementScope } from '../management/scopes.ts'
 import { isPlatforms, keepAdministrators } from '../management/store.ts'
 import { moment } from '../management/wire.ts'
-import { checkExpiry, issueKey } from './issue.ts'
+import { checkExpiry, checkMayMakeKeys, issueKey } from './issue.ts'
+import { jwksOperations } from './jwks.ts'
 import type { KeyFormat } from './key-format.ts'
 import { MAX_LIVE_KEYS, revocationChanges } from './lifecycle.ts'
-import { refuseKey } from './refusal.ts'
 import { CreatedKey, Key, keyStatus, revocationReason, showOnce, toWire } from './resource.ts'
-import { createKeyStore, type KeyRow, type KeyStore, type LockedClient } from './store.ts'
+import { createKeyStore, type KeyRow, type KeyStore } from './store.ts'
 
 const tag = 'Keys'
 
@@ -23,7 +21,8 @@ export const createKeyOperations = ({ keyFormat }: { keyFormat: KeyFormat }): re
     tag,
     summary: 'Create a key',
     description:
-      `For an active client, which has at most ${MAX_LIVE_KEYS} keys that are neither expired nor revoked. The key is ` +
+      `For an active client, which has at most ${MAX_LIVE_KEYS} keys that are neither expired nor revoked, public ones ` +
+      'included. The key is ' +
       'in this answer only: when the request is repeated with its Idempotency-Key, the answer has none and says so. For ' +
       'a client with management scopes, by one that holds them too.',
     scope: 'signet:keys:write',
@@ -37,14 +36,7 @@ export const createKeyOperations = ({ keyFormat }: { keyFormat: KeyFormat }): re
       const client = await store.lockClient(parameters.client_id ?? '')
       if (!client) throw notFound()
       checkExpiry(body.expires_at, now)
-      checkMayHaveKeys(client)
-      // Whoever makes a key can use it: so it must not open more of this API than they may do themselves.
-      const beyond = client.scopes.find((scope) => isManagementScope(scope) && !actor.scopes.includes(scope))
-      if (beyond !== undefined)
-        throw insufficientScope(
-          beyond,
-          'The client holds a management scope that the one that asks does not.',
-        )
+      checkMayMakeKeys(client, actor)
       const { key, row } = await issueKey(store, keyFormat, {
         client,
         expiresAt: body.expires_at ?? null,
@@ -63,12 +55,13 @@ export const createKeyOperations = ({ keyFormat }: { keyFormat: KeyFormat }): re
       }
     },
   }),
+  ...jwksOperations,
   list({
     id: 'listKeys',
     path: '/v2/clients/{client_id}/keys',
     tag,
     summary: 'List the keys of a client',
-    description: 'The newest first, expired and revoked ones included.',
+    description: 'Secret and public ones, the newest first, expired and revoked ones included.',
     scope: 'signet:keys:read',
     resource: Key,
     query: v.strictObject({ status: v.optional(keyStatus()) }),
@@ -104,6 +97,7 @@ export const createKeyOperations = ({ keyFormat }: { keyFormat: KeyFormat }): re
       'changes nothing, except that it may go further: a key that was revoked already may turn out to be compromised. ' +
       'A key that replaced this one (`replaced_by`) lives on.',
     scope: 'signet:keys:write',
+    revokes: true,
     resource: Key,
     body: v.strictObject({
       reason: revocationReason(),
@@ -143,17 +137,4 @@ async function getKey(store: KeyStore, id: string): Promise<KeyRow> {
   const row = await store.find(id)
   if (!row) throw notFound()
   return row
-}
-
-/** What a key would be refused for, a client gets none for. */
-function checkMayHaveKeys({ status, ownerStatus }: LockedClient): void {
-  switch (status) {
-    case 'pending_approval':
-    case 'suspended':
-      throw refuseKey(`client_${status}`)
-    case 'revoked':
-      throw new ApiError('conflict', 'The client has been revoked, which is for good.')
-    case 'active':
-      if (ownerStatus === 'suspended') throw refuseKey('owner_suspended')
-  }
 }

@@ -1,10 +1,27 @@
 /** A key on the wire. The key itself is in the answer that makes it, once; everywhere else there is its prefix. */
 import * as v from 'valibot'
+import type { PublicJwk } from '../database/schema.ts'
 import { environment, id, isoOf, timestamp } from '../management/wire.ts'
+import { publicMembers } from '../signing/jwks.ts'
 import { REVOCATION_REASONS } from './lifecycle.ts'
+import { ASSERTION_ALGORITHMS } from './public-jwk.ts'
 import { KEY_STATUSES, type KeyRow } from './store.ts'
 
 export const keyStatus = () => v.picklist(KEY_STATUSES, `must be one of ${KEY_STATUSES.join(', ')}`)
+
+const jwkMember = () => v.optional(v.string())
+/** A public JWK as it goes out: of its kind's members (RFC 7518 §6), those that are public. */
+const jwkMembers = {
+  kty: v.pipe(v.string(), v.examples(['EC'])),
+  crv: v.pipe(jwkMember(), v.examples(['P-256'])),
+  x: v.pipe(jwkMember(), v.examples(['f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU'])),
+  y: v.pipe(jwkMember(), v.examples(['x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0'])),
+  n: jwkMember(),
+  e: jwkMember(),
+  use: v.literal('sig'),
+  alg: v.picklist(ASSERTION_ALGORITHMS),
+  kid: v.pipe(v.string(), v.examples(['2026-11'])),
+}
 
 const members = {
   id: id('key'),
@@ -13,9 +30,14 @@ const members = {
   organization_id: id('organization'),
   environment: environment(),
   prefix: v.pipe(
-    v.string(),
-    v.description('Its first 15 characters, to recognize it by.'),
+    v.nullable(v.string()),
+    v.description('Its first 15 characters, to recognize it by. Null: it is a public key.'),
     v.examples(['sgt_live_4fZk9Q']),
+  ),
+  public_jwk: v.pipe(
+    v.nullable(v.strictObject(jwkMembers)),
+    v.description('The public key with which the client’s assertions are verified. Null: it is a secret.'),
+    v.examples([null]),
   ),
   created_at: timestamp(),
   last_used_at: v.pipe(v.nullable(timestamp()), v.description('Some seconds late.')),
@@ -72,6 +94,24 @@ export const RenewedKey = v.pipe(
   v.title('RenewedKey'),
 )
 
+/** RFC 7517 §5. */
+export const Jwks = v.pipe(
+  v.strictObject({ keys: v.array(v.strictObject({ key_id: id('key'), ...jwkMembers })) }),
+  v.title('Client JWKS'),
+)
+
+/** What is stored is filtered once more: whatever else it had must not get out by any mistake. */
+const toWireJwk = ({ kid, alg, ...members }: PublicJwk) => ({
+  ...publicMembers(members),
+  use: 'sig',
+  alg,
+  kid,
+})
+
+export const toWireJwks = (rows: readonly { id: string; publicJwk: PublicJwk }[]) => ({
+  keys: rows.map(({ id, publicJwk }) => ({ key_id: id, ...toWireJwk(publicJwk) })),
+})
+
 export const toWire = (row: KeyRow) => ({
   id: row.id,
   client_id: row.clientId,
@@ -79,6 +119,7 @@ export const toWire = (row: KeyRow) => ({
   organization_id: row.organizationId,
   environment: row.environment,
   prefix: row.prefix,
+  public_jwk: row.publicJwk && toWireJwk(row.publicJwk),
   created_at: isoOf(row.createdAt),
   last_used_at: isoOf(row.lastUsedAt),
   last_used_ip: row.lastUsedIp,

@@ -14,6 +14,7 @@ import { parseIdempotencyKey } from '../management/idempotency.ts'
 import { sendChange } from '../management/routes.ts'
 import { environment, id, integer, moment } from '../management/wire.ts'
 import { allowOrigin, answerPreflight, foreignOrigin } from '../network/origin.ts'
+import { actorOf } from './keys.ts'
 import { DEFAULT_OVERLAP_SECONDS, MAX_OVERLAP_SECONDS } from './lifecycle.ts'
 import { presentedKey } from './presented-key.ts'
 import { Key, RenewedKey, toWire } from './resource.ts'
@@ -100,7 +101,7 @@ export function selfServiceRoutes(
             action: 'request.refused',
             operation,
             code: error.code,
-            actor: holder && actorOf(holder),
+            actor: holder && actorOf(holder.credential),
             targetId: holder?.credential.key.id,
             clientAddress: c.var.clientAddress,
             requestId: c.var.requestId,
@@ -154,12 +155,6 @@ function toRenewal(body: unknown): Renewal {
   const { overlap_seconds, expires_at } = checkMembers(RenewBody, body === undefined ? {} : body, 'body')
   return { overlapSeconds: overlap_seconds, expiresAt: expires_at }
 }
-
-const actorOf = ({ credential: { key, client, owner } }: KeyHolder) => ({
-  clientId: client.id,
-  keyId: key.id,
-  organizationId: owner.id,
-})
 
 const toAnswer = ({ row, client, owner }: Validated) => ({
   key: toWire(row),

@@ -1,12 +1,14 @@
 /** The SQL of keys. */
-import { and, count, desc, eq, isNotNull, isNull, lt, lte, or, type SQL, sql } from 'drizzle-orm'
+import { and, asc, count, desc, eq, isNotNull, isNull, lt, lte, or, type SQL, sql } from 'drizzle-orm'
 import { alias } from 'drizzle-orm/pg-core'
-import { type Database, exactlyOne } from '../database/database.ts'
+import { type Database, deleteInParts, exactlyOne } from '../database/database.ts'
 import type { ReadOptions } from '../database/policy-cache.ts'
-import { clients, keys, keyUsage, organizations } from '../database/schema.ts'
+import { clientAssertions, keyUsage } from '../database/records.ts'
+import { clients, keys, organizations } from '../database/schema.ts'
 import type { RevocationChanges, RevocationReason } from './lifecycle.ts'
 
 export type CredentialStore = ReturnType<typeof createCredentialStore>
+export type AssertionStore = ReturnType<typeof createAssertionStore>
 export type KeyStore = ReturnType<typeof createKeyStore>
 /** A key with what its rights depend on: its client and the organization that owns the client. */
 export type CredentialRows = NonNullable<Awaited<ReturnType<CredentialStore['findCredential']>>>
@@ -36,6 +38,7 @@ const shown = {
   organizationId: clients.organizationId,
   environment: clients.environment,
   prefix: keys.prefix,
+  publicJwk: keys.publicJwk,
   createdAt: keys.createdAt,
   lastUsedAt: keyUsage.lastUsedAt,
   lastUsedIp: keyUsage.lastUsedIp,
@@ -78,6 +81,51 @@ export function createCredentialStore(
     },
   }
 }
+
+/**
+ * What client assertions are judged by: the public keys of the client, and which assertions were used. Reads as
+ * createCredentialStore does.
+ */
+export function createAssertionStore(
+  database: Pick<Database, 'select' | 'insert'>,
+  settling: Pick<Database, 'select'>,
+) {
+  const publicKeys = (on: Pick<Database, 'select'>) =>
+    on
+      .select(credentialRows)
+      .from(keys)
+      .innerJoin(clients, eq(clients.id, keys.clientId))
+      .innerJoin(organizations, eq(organizations.id, clients.organizationId))
+      .where(and(eq(keys.clientId, sql.placeholder('clientId')), isNotNull(keys.publicJwk), inStatus.active))
+
+  const find = publicKeys(database).prepare('key_public')
+  const findSettled = publicKeys(settling)
+    .for('share', { of: [clients, keys, organizations] })
+    .prepare('key_public_settled')
+  const use = database
+    .insert(clientAssertions)
+    .values({
+      clientId: sql.placeholder('clientId'),
+      jti: sql.placeholder('jti'),
+      expiresAt: sql.placeholder('expiresAt'),
+    })
+    .onConflictDoNothing()
+    .returning({ jti: clientAssertions.jti })
+    .prepare('key_assertion_use')
+
+  return {
+    findPublicKeys: (clientId: string, { settle }: ReadOptions) =>
+      (settle ? findSettled : find).execute({ clientId }),
+    /** Whether this is its first use, by whichever instance. */
+    async useAssertion(assertion: { clientId: string; jti: string; expiresAt: Date }): Promise<boolean> {
+      return (await use.execute(assertion)).length === 1
+    },
+  }
+}
+
+/** Deletes what nobody can use again: it has expired, by any instance's clock. */
+export const forgetAssertions = (database: Pick<Database, 'select' | 'delete'>): Promise<void> =>
+  deleteInParts(database, clientAssertions, lt(clientAssertions.expiresAt, sql`now() - interval '1 minute'`))
 
 /** Keys as they are managed: in a transaction, or at the first start. */
 export function createKeyStore(database: Pick<Database, 'select' | 'insert' | 'update'>) {
@@ -157,6 +205,30 @@ export function createKeyStore(database: Pick<Database, 'select' | 'insert' | 'u
         .where(eq(clients.id, id))
         .for('update', { of: clients })
       return row
+    },
+    /** Those of the client that count, the oldest first. */
+    async listPublic(clientId: string) {
+      const rows = await database
+        .select({ id: keys.id, publicJwk: keys.publicJwk })
+        .from(keys)
+        .where(and(eq(keys.clientId, clientId), isNotNull(keys.publicJwk), inStatus.active))
+        .orderBy(asc(keys.id))
+      return rows.flatMap(({ id, publicJwk }) => (publicJwk ? [{ id, publicJwk }] : []))
+    },
+    /** Whether the client had the public key with these members, and it was revoked as compromised. */
+    async isCompromised(clientId: string, members: Record<string, string>): Promise<boolean> {
+      const rows = await database
+        .select({ id: keys.id })
+        .from(keys)
+        .where(
+          and(
+            eq(keys.clientId, clientId),
+            eq(keys.revocationReason, 'compromised'),
+            sql`${keys.publicJwk} @> ${JSON.stringify(members)}::jsonb`,
+          ),
+        )
+        .limit(1)
+      return rows.length > 0
     },
     async countLive(clientId: string): Promise<number> {
       const [row] = await database

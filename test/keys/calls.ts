@@ -7,7 +7,8 @@ export type KeyResource = {
   client_name: string
   organization_id: string
   environment: string
-  prefix: string
+  prefix: string | null
+  public_jwk: Record<string, string> | null
   created_at: string
   last_used_at: string | null
   last_used_ip: string | null

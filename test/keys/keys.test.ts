@@ -39,6 +39,7 @@ describe('a new key', () => {
       organization_id: client.organizationId,
       environment: 'sandbox',
       prefix: key.slice(0, 15),
+      public_jwk: null,
       created_at: expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/),
       last_used_at: null,
       last_used_ip: null,

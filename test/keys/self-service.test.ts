@@ -47,6 +47,7 @@ describe('validation', () => {
         organization_id: client.organizationId,
         environment: 'production',
         prefix: client.key.slice(0, 15),
+        public_jwk: null,
         created_at: expect.any(String),
         last_used_at: null,
         last_used_ip: null,
