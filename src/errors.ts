@@ -2,6 +2,9 @@
 export const ERRORS = {
   invalid_request: { status: 400, title: 'Invalid request' },
   invalid_scope: { status: 400, title: 'Invalid scope' },
+  invalid_target: { status: 400, title: 'Invalid target' },
+  unsupported_grant_type: { status: 400, title: 'Unsupported grant type' },
+  invalid_client: { status: 401, title: 'Invalid client' },
   invalid_key: { status: 401, title: 'Invalid key' },
   access_token_not_allowed: { status: 401, title: 'Access token not allowed' },
   invalid_token: { status: 401, title: 'Invalid token' },

@@ -3,7 +3,7 @@
  * the database chains them by hash (drizzle/0003_management_guards.sql).
  */
 import { and, desc, eq, gte, lt, sql } from 'drizzle-orm'
-import { auditEvents } from '../database/schema.ts'
+import { auditEvents } from '../database/records.ts'
 import type { Transaction } from '../database/transaction.ts'
 import { newId } from '../ids.ts'
 import type { RecordEvent } from '../management/change.ts'

@@ -16,10 +16,16 @@ export type AccessTokenClaims = {
   environment: Environment
   key_id: string
   partner_id?: string
+  act?: ActorClaim
+  /** What it was had for, the last first: a token is revoked with any of them. */
+  subject_jtis?: readonly string[]
 }
 
+/** Who had the token for another one, and before that, innermost the earliest (RFC 8693 §4.1). Nothing else is in it. */
+export type ActorClaim = { iss: string; sub: string; act?: ActorClaim }
+
 /** Each environment has its own issuer. */
-const issuerOf = (issuer: string, environment: Environment): string =>
+export const issuerOf = (issuer: string, environment: Environment): string =>
   environment === 'production' ? issuer : `${issuer}/sandbox`
 
 /** Times are whole seconds: RFC 7519 allows fractions, some verifiers do not. */
@@ -32,12 +38,15 @@ export function buildClaims(facts: {
   /** The minting organization, when it is not the one the token is for. */
   partnerId: string | undefined
   jti: string
+  /** Undefined: it is not had for another token. */
+  subject: { act: ActorClaim | undefined; jti: string; subjectJtis: readonly string[] } | undefined
   now: number
 }): AccessTokenClaims {
-  const { grant } = facts
+  const { grant, subject } = facts
+  const iss = issuerOf(facts.issuer, facts.environment)
   const iat = toSeconds(facts.now)
   return {
-    iss: issuerOf(facts.issuer, facts.environment),
+    iss,
     // The client is the subject (RFC 9068 §2.2); `cli_` keeps it apart from any user's name (§5).
     sub: facts.clientId,
     aud: grant.audience,
@@ -50,5 +59,11 @@ export function buildClaims(facts: {
     environment: facts.environment,
     key_id: facts.keyId,
     ...(facts.partnerId === undefined ? {} : { partner_id: facts.partnerId }),
+    ...(subject
+      ? {
+          act: { iss, sub: facts.clientId, ...(subject.act ? { act: subject.act } : {}) },
+          subject_jtis: [subject.jti, ...subject.subjectJtis],
+        }
+      : {}),
   }
 }

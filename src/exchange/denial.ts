@@ -29,6 +29,23 @@ export function toApiError(refusal: Refusal): ApiError {
         `/scopes/scopes/${refusal.index}`,
         'is of another kind than the first scope',
       )
+    case 'nothing_to_grant':
+      return new ApiError('invalid_scope', 'There is no scope that the key may grant for this organization.')
+    case 'scopes_ambiguous':
+      return new ApiError(
+        'invalid_scope',
+        'Name the scopes: management scopes (signet:…) and others must not share a token.',
+      )
+    case 'subject_invalid':
+      return new ApiError(
+        'invalid_request',
+        'The token that is to be exchanged is no active access token of this client, or its actor token is none.',
+      )
+    case 'too_many_actors':
+      return new ApiError(
+        'invalid_request',
+        'The token that is to be exchanged was itself had for another one, too many times over.',
+      )
     case 'expiry_too_long':
       return atMember(
         'invalid_request',

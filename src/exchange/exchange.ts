@@ -1,43 +1,53 @@
 /**
- * The exchange: a key in, a token out. It reads top to bottom as the argument why nothing leaves that should not:
- * a refusal is based on rows just read, a token on an admission that checked them again.
+ * The exchange: a credential in, a token out, by whichever door. It reads top to bottom as the argument why nothing leaves
+ * that should not: a refusal is based on rows just read, a token on an admission that checked them again.
  */
 import type { Refused } from '../audit/refusals.ts'
-import type { Clock } from '../clock.ts'
-import type { DelegationRows, Delegations } from '../delegations/delegations.ts'
+import { type Clock, toSeconds, untilNextSecond } from '../clock.ts'
+import type { Delegations } from '../delegations/delegations.ts'
 import { ApiError, ERRORS } from '../errors.ts'
-import { idPattern, newId } from '../ids.ts'
-import type { KeyFormat } from '../keys/key-format.ts'
-import type { Credential, Keys } from '../keys/keys.ts'
-import type { PresentedKey } from '../keys/presented-key.ts'
-import type { Judged, Window } from '../ledger/admission.ts'
+import { newId } from '../ids.ts'
+import type { Credential } from '../keys/keys.ts'
+import type { Presented, Proof, Prove, Unproven } from '../keys/proof.ts'
+import { findKeyDenial } from '../keys/standing.ts'
+import type { Window } from '../ledger/admission.ts'
 import type { Ledger } from '../ledger/ledger.ts'
 import type { Usage } from '../ledger/usage.ts'
-import { sourceOf } from '../network/address.ts'
 import type { Throttle } from '../network/throttle.ts'
 import type { Signer } from '../signing/signer.ts'
+import type { InspectToken } from '../tokens/inspection.ts'
+import { createBrakes } from './brakes.ts'
 import { type AccessTokenClaims, buildClaims } from './claims.ts'
 import type { Refusal } from './denial.ts'
-import { type Denial, evaluate, type Grant, type TokenRequest } from './policy.ts'
+import { evaluate, firstValidIssue, type Grant, type SubjectToken, type TokenRequest } from './policy.ts'
+import { admissionOf, type Known, refusedOf } from './record.ts'
+import { createFindSubject, type PresentedTokens } from './subject.ts'
 
 export type ExchangeRequest = {
-  presented: PresentedKey
-  /** Called once the key has proved itself. */
+  /** OpenAPI's operationId, for the audit trail. */
+  operation: string
+  presented: Presented
+  /** Called once the credential has proved itself, whether or not it may be used. */
   onAuthenticated: (client: Credential['client']) => void
-  /** Called after that. Rejects with an ApiError when the body breaks a rule. */
-  readBody: () => Promise<TokenRequest>
+  /** Called once the credential may be used. Rejects with an ApiError when what is asked for breaks a rule. */
+  readRequest: () => Promise<Wish>
   clientAddress: string
   origin: string | undefined
   requestId: string
 }
 
-export type Exchanged = {
-  ok: true
+/** What is asked for, as it was sent. */
+export type Wish = Omit<TokenRequest, 'organizationId' | 'subject'> & {
+  /** Undefined: whom the subject token is for, or else the client's owner. */
+  organizationId: string | undefined
+  /** What is to be exchanged for it (RFC 8693). */
+  tokens: PresentedTokens | undefined
+}
+
+export type Exchanged = Grant & {
   token: string
   /** Unix time, seconds. */
   expiry: number
-  organization: Grant['organization']
-  scopes: readonly string[]
   window: Window
 }
 
@@ -47,13 +57,13 @@ export type Exchange = (request: ExchangeRequest) => Promise<Exchanged | Refusal
 const ATTEMPTS = 3
 
 export function createExchange(dependencies: {
-  keyFormat: KeyFormat
-  keys: Keys
+  prove: Prove
   delegations: Delegations
+  inspectToken: InspectToken
   signer: Signer
   ledger: Ledger
   usage: Usage
-  /** By source, never by the key that was named: else whoever knows a key's first characters could lock it out. */
+  /** By source. */
   failures: Throttle
   /** By client. */
   denials: Throttle
@@ -63,20 +73,9 @@ export function createExchange(dependencies: {
   issuer: string
   defaultAudience: string
 }): Exchange {
-  const {
-    keyFormat,
-    keys,
-    delegations,
-    signer,
-    ledger,
-    usage,
-    failures,
-    denials,
-    onRefused,
-    now,
-    issuer,
-    defaultAudience,
-  } = dependencies
+  const { prove, delegations, signer, ledger, usage, onRefused, now, issuer, defaultAudience } = dependencies
+  const brakes = createBrakes(dependencies)
+  const findSubject = createFindSubject(dependencies)
 
   return async function exchange(request) {
     const known: Known = { credential: undefined, asked: undefined }
@@ -92,67 +91,110 @@ export function createExchange(dependencies: {
     }
   }
 
-  async function decide(request: ExchangeRequest, known: Known): Promise<Exchanged | Refusal> {
-    // 1. Exactly one credential, and it is a well-formed key.
-    const { presented, clientAddress, origin } = request
-    if (presented.kind === 'several') return refuse('several_credentials')
-    if (presented.kind === 'access_token') return refuse('access_token_presented')
-    if (presented.kind === 'none') return refuseFailed('key_missing', clientAddress)
-    const key = keyFormat.parse(presented.text)
-    if (!key) return refuseFailed('key_malformed', clientAddress)
+  async function identify(request: ExchangeRequest, known: Known): Promise<Identified | Refusal> {
+    const { clientAddress, origin } = request
+    // 1. Exactly one credential, and it is well-formed.
+    const proof = prove(request.presented)
+    if ('reason' in proof)
+      return isFailed(proof.reason)
+        ? brakes.fail(proof.reason, clientAddress)
+        : { ok: false, reason: proof.reason }
 
-    // 2. The key proves itself, from memory or from the database. A source that failed too often gets no reads.
-    let credential = keys.recall(key)
-    let isGuess = credential !== undefined
+    // 2. It proves itself, from memory or from the database. A source that failed too often gets no reads.
+    let credential = await proof.recall()
+    const isGuess = credential !== undefined
     if (!credential) {
-      const retryAfterSeconds = await failures.blockedSeconds(sourceOf(clientAddress))
-      if (retryAfterSeconds !== undefined) return tooMany(retryAfterSeconds)
-      credential = await keys.authenticate(key)
+      const braked = await brakes.checkSource(clientAddress)
+      if (braked) return braked
+      credential = await proof.authenticate()
     }
-    if (!credential) return refuseFailed('key_unknown', clientAddress)
+    if (!credential) return brakes.fail('key_unknown', clientAddress)
     known.credential = credential
     request.onAuthenticated(credential.client)
 
-    // 3. What is asked for.
-    const asked = await request.readBody()
+    // 3. It may be used, from where it is used: else nothing that is asked for changes the answer. A no needs fresh rows.
+    const find = (rows: Credential) => findKeyDenial(rows, { now: now(), clientAddress, origin })
+    let denial = find(credential)
+    if (!denial) return { ok: true, proof, credential, isGuess }
+    const braked = await brakes.checkDenied(denial, { credential, clientAddress })
+    if (braked) return braked
+    if (isGuess) {
+      credential = await proof.authenticateAgain(credential, { settle: false })
+      if (!credential) return brakes.fail('key_unknown', clientAddress)
+      denial = find(credential)
+    }
+    if (denial) return brakes.deny(denial, { credential, clientAddress })
+    return { ok: true, proof, credential, isGuess: false }
+  }
+
+  async function decide(request: ExchangeRequest, known: Known): Promise<Exchanged | Refusal> {
+    const { clientAddress, origin } = request
+    const identified = await identify(request, known)
+    if (!identified.ok) return identified
+    const { proof } = identified
+    let { credential, isGuess } = identified
+
+    // 4. A client that has used up its window costs nothing more.
+    const blocked = ledger.blockedWindow(credential.client.id)
+    if (blocked) {
+      usage.countLimited(credential.client.id)
+      return { ok: false, reason: 'limited', window: blocked }
+    }
+
+    // 5. What is asked for; and the token that is given for it, by what the database says now.
+    const { tokens, ...wish } = await request.readRequest()
+    let subject: SubjectToken | undefined
+    if (tokens) {
+      const braked = await brakes.checkClient(credential)
+      if (braked) return braked
+      const found = await findSubject(tokens, credential.client)
+      if ('reason' in found) return brakes.deny(found, { credential, clientAddress })
+      subject = found
+    }
+    const organizationId = wish.organizationId ?? subject?.organizationId ?? credential.owner.id
+    const asked: TokenRequest = { ...wish, organizationId, subject }
     known.asked = asked
-    const isPartner = credential.client.kind === 'partner'
-    let mandate: Mandate = isPartner ? delegations.recall(partiesOf(credential, asked)) : undefined
+
+    // 6. Of a partner: what the organization has delegated to it, from memory or from the database.
+    const parties = partiesOf(credential, asked)
+    let mandate = parties && delegations.recall(parties)
     if (mandate) isGuess = true
-    else if (isPartner) {
-      const retryAfterSeconds = await denials.blockedSeconds(credential.client.id)
-      if (retryAfterSeconds !== undefined) return tooMany(retryAfterSeconds)
-      mandate = await delegations.find(partiesOf(credential, asked))
+    else if (parties) {
+      const braked = await brakes.checkClient(credential)
+      if (braked) return braked
+      mandate = await delegations.find(parties)
     }
 
     for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
-      // 4. May this key have it? Rows from memory may say yes, since the admission checks them; a no needs fresh ones.
-      const at = now()
-      const circumstances = { now: at, clientAddress, origin, issuer, defaultAudience }
-      const decision = evaluate({ ...credential, mandate }, asked, circumstances)
+      // 7. May this key have it? Rows from memory may say yes, since the admission checks them; a no needs fresh ones.
+      const standing = { ...credential, mandate }
+      const judge = (at: number) =>
+        evaluate(standing, asked, { now: at, clientAddress, origin, issuer, defaultAudience })
+      const validFrom = firstValidIssue(standing)
+      let at = now()
+      let decision = judge(at)
+      if (decision.ok && toSeconds(at) < validFrom) {
+        at = await momentOf(validFrom)
+        decision = judge(at)
+      }
       if (!decision.ok) {
-        const retryAfterSeconds = await blockedFor(decision, credential, clientAddress)
-        if (retryAfterSeconds !== undefined) return tooMany(retryAfterSeconds)
-        if (!isGuess) return refuseDenied(decision, credential, clientAddress)
+        const braked = await brakes.checkDenied(decision, { credential, clientAddress })
+        if (braked) return braked
+        if (!isGuess) return brakes.deny(decision, { credential, clientAddress })
       }
 
       if (decision.ok) {
-        // 5. A client that has used up its window costs nothing more.
-        const blocked = ledger.blockedWindow(credential.client.id)
-        if (blocked) {
-          usage.countLimited(credential.client.id)
-          return { ok: false, reason: 'limited', window: blocked }
-        }
+        // 8. A cut-off covers the whole second in which it was set: what is minted in it would be revoked already.
+        if (toSeconds(at) < validFrom) return unavailable
 
-        // 6. The token is signed, and stays here until the ledger has let it out.
-        const claims = claimsFor(decision, credential, at)
+        // 9. The token is signed, and stays here until the ledger has let it out.
+        const claims = claimsFor(decision, credential, asked, at)
         const signed = await signer.sign(claims.environment, claims)
         if (!signed) return unavailable
-        const admission = await ledger.admit({
-          ...recordOf(claims, decision, request),
-          ...judgedBy(credential, mandate),
-          signingKey: { id: signed.kid, version: signed.signingKeyVersion },
-        })
+        const { requestId } = request
+        const admission = await ledger.admit(
+          admissionOf({ claims, credential, mandate, signed, clientAddress, requestId }),
+        )
         switch (admission.outcome) {
           case 'admitted':
             usage.keyUsed(credential.key.id, clientAddress)
@@ -166,50 +208,34 @@ export function createExchange(dependencies: {
         }
       }
 
-      // 7. What it was judged by is old, or is being changed just now: judge again, by what it is.
+      // 10. What it was judged by is old, or is being changed just now: judge again, by what it is.
       const settle = { settle: decision.ok }
-      const judged: Credential = credential
-      credential = await keys.authenticateAgain(key, judged, settle)
-      if (!credential) return refuseFailed('key_unknown', clientAddress)
-      if (isPartner) mandate = await delegations.findAgain(partiesOf(credential, asked), mandate, settle)
+      const again = await proof.authenticateAgain(credential, settle)
+      if (!again) return brakes.fail('key_unknown', clientAddress)
+      credential = again
+      if (parties) mandate = await delegations.findAgain(parties, mandate, settle)
+      if (decision.ok && tokens) {
+        const found = await findSubject(tokens, credential.client)
+        if ('reason' in found) return brakes.deny(found, { credential, clientAddress })
+      }
       isGuess = false
     }
     return unavailable
   }
 
-  async function refuseFailed(reason: FailedReason, clientAddress: string): Promise<Refusal> {
-    const source = sourceOf(clientAddress)
-    const retryAfterSeconds = await failures.blockedSeconds(source)
-    if (retryAfterSeconds !== undefined) return tooMany(retryAfterSeconds)
-    await failures.record(source)
-    return { ok: false, reason }
+  /** In that second, where it is the next one; else now. */
+  async function momentOf(second: number): Promise<number> {
+    // Twice, because a timer may be early by a fraction of a millisecond.
+    for (let i = 0; i < 2 && second - toSeconds(now()) === 1; i++) await untilNextSecond(now())
+    return now()
   }
 
-  async function refuseDenied(
-    denial: Denial,
-    { client }: Credential,
-    clientAddress: string,
-  ): Promise<Refusal> {
-    if (isFailedAuthentication(denial)) await failures.record(sourceOf(clientAddress))
-    else {
-      await denials.record(client.id)
-      usage.countDenied(client.id)
-    }
-    return denial
-  }
-
-  /** A refusal costs reads; who has had too many lately gets a 429 without one. */
-  function blockedFor(
-    denial: Denial,
-    { client }: Credential,
-    clientAddress: string,
-  ): Promise<number | undefined> {
-    return isFailedAuthentication(denial)
-      ? failures.blockedSeconds(sourceOf(clientAddress))
-      : denials.blockedSeconds(client.id)
-  }
-
-  function claimsFor(grant: Grant, { client, owner, key }: Credential, at: number): AccessTokenClaims {
+  function claimsFor(
+    grant: Grant,
+    { client, owner, key }: Credential,
+    { subject }: TokenRequest,
+    at: number,
+  ): AccessTokenClaims {
     return buildClaims({
       grant,
       issuer,
@@ -218,72 +244,22 @@ export function createExchange(dependencies: {
       keyId: key.id,
       partnerId: client.kind === 'partner' ? owner.id : undefined,
       jti: newId('token'),
+      subject,
       now: at,
     })
   }
 }
 
-/** What had come to light when the exchange ended. */
-type Known = { credential: Credential | undefined; asked: TokenRequest | undefined }
-type Mandate = DelegationRows | undefined
-type FailedReason = 'key_missing' | 'key_malformed' | 'key_unknown'
+/** Who asks, with a credential that may be used; a guess is what memory says. */
+type Identified = { ok: true; proof: Proof; credential: Credential; isGuess: boolean }
 
-/** An expired or revoked key is none; whatever else is refused was asked for by a good one. */
-function isFailedAuthentication({ reason }: Denial): boolean {
-  return reason === 'key_expired' || reason === 'key_revoked' || reason === 'client_revoked'
-}
+const isFailed = (reason: Unproven['reason']): reason is 'key_missing' | 'key_malformed' =>
+  reason === 'key_missing' || reason === 'key_malformed'
 
-const tooMany = (retryAfterSeconds: number): Refusal => ({
-  ok: false,
-  reason: 'too_many_refusals',
-  retryAfterSeconds,
-})
-const refuse = (reason: 'several_credentials' | 'access_token_presented'): Refusal => ({ ok: false, reason })
 const unavailable: Refusal = { ok: false, reason: 'unavailable' }
 
-const ORGANIZATION_ID = idPattern('organization')
-
-/** Who a presented key named is not told unless it proved itself, and of what was asked for nothing but an id. */
-function refusedOf(code: string, request: ExchangeRequest, { credential, asked }: Known): Refused {
-  const { clientAddress, requestId } = request
-  return {
-    action: 'token.refused',
-    operation: 'exchangeKey',
-    code,
-    actor: credential && {
-      clientId: credential.client.id,
-      keyId: credential.key.id,
-      organizationId: credential.owner.id,
-    },
-    targetId: asked && ORGANIZATION_ID.test(asked.organizationId) ? asked.organizationId : undefined,
-    clientAddress,
-    requestId,
-  }
-}
-
-const partiesOf = ({ client, owner }: Credential, asked: TokenRequest) => ({
-  partnerId: owner.id,
-  organizationId: asked.organizationId,
-  environment: client.environment,
-})
-
-const recordOf = (claims: AccessTokenClaims, grant: Grant, request: ExchangeRequest) => ({
-  jti: claims.jti,
-  issuedAt: claims.iat,
-  expiresAt: claims.exp,
-  environment: claims.environment,
-  scopes: grant.scopes,
-  audience: claims.aud,
-  clientIp: request.clientAddress,
-  requestId: request.requestId,
-})
-
-const judgedBy = ({ key, client, owner }: Credential, mandate: Mandate) => ({
-  key: versionOf(key),
-  client: versionOf(client),
-  owner: versionOf(owner),
-  organization: versionOf(mandate?.organization ?? owner),
-  delegation: mandate && versionOf(mandate.delegation),
-})
-
-const versionOf = ({ id, version }: Judged): Judged => ({ id, version })
+/** Undefined: no partner asks. */
+const partiesOf = ({ client, owner }: Credential, { organizationId }: TokenRequest) =>
+  client.kind === 'partner'
+    ? { partnerId: owner.id, organizationId, environment: client.environment }
+    : undefined

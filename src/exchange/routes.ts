@@ -1,5 +1,5 @@
 /** `POST /v2/auth/token`: the exchange over HTTP. */
-import { Hono } from 'hono'
+import { type Context, Hono } from 'hono'
 import * as v from 'valibot'
 import { ApiError } from '../errors.ts'
 import type { Description } from '../http/description.ts'
@@ -9,9 +9,8 @@ import type { RequestEnv } from '../http/request-context.ts'
 import { presentedKey } from '../keys/presented-key.ts'
 import { expirySeconds, MAX_SCOPES, SCOPE_RULE, SCOPE_TOKEN } from '../management/wire.ts'
 import { allowOrigin, answerPreflight, foreignOrigin } from '../network/origin.ts'
-import { rateLimitFields, toApiError } from './denial.ts'
-import type { Exchange } from './exchange.ts'
-import type { TokenRequest } from './policy.ts'
+import { type Refusal, rateLimitFields, toApiError } from './denial.ts'
+import type { Exchange, Exchanged, ExchangeRequest, Wish } from './exchange.ts'
 
 const ALLOW = 'POST, OPTIONS'
 const name = (maxLength: number) =>
@@ -124,23 +123,13 @@ export function exchangeRoutes(exchange: Exchange): Hono<RequestEnv> {
       // A key in a URL ends up in logs and histories: whatever the query says, it is refused.
       if (c.env.incoming.url?.includes('?'))
         throw new ApiError('invalid_request', 'This resource takes no query parameters.')
-      const origin = foreignOrigin(c)
-      const answer = await exchange({
+      const answer = await exchangeOver(c, exchange, {
+        operation: 'exchangeKey',
         presented: presentedKey(c.env.incoming),
-        clientAddress: c.var.clientAddress,
-        origin,
-        requestId: c.var.requestId,
-        onAuthenticated(client) {
-          if (origin !== undefined && client.allowedOrigins?.includes(origin)) allowOrigin(c, origin)
-        },
-        readBody: async () => toTokenRequest(await readJsonBody(c, TokenBody)),
+        readRequest: async () => toWish(await readJsonBody(c, TokenBody)),
+        toApiError,
       })
-      if (!answer.ok) throw toApiError(answer)
-
-      // A grant means that the origin is allowed, perhaps by a younger list than the one that was in memory above.
-      if (origin !== undefined) allowOrigin(c, origin)
       c.header('Cache-Control', 'no-store')
-      for (const [field, value] of Object.entries(rateLimitFields(answer.window))) c.header(field, value)
       return c.json({
         token: answer.token,
         expiry: answer.expiry,
@@ -154,7 +143,44 @@ export function exchangeRoutes(exchange: Exchange): Hono<RequestEnv> {
   return app
 }
 
-function toTokenRequest(body: v.InferOutput<typeof TokenBody>): TokenRequest {
+/**
+ * What both doors have in common: pages of the client's own origins may read the answer, and it tells how much of the
+ * client's window is left. Rejects with the ApiError of a refusal.
+ */
+export async function exchangeOver(
+  c: Context<RequestEnv>,
+  exchange: Exchange,
+  door: Pick<ExchangeRequest, 'operation' | 'presented' | 'readRequest'> & {
+    toApiError: (refusal: Refusal) => ApiError
+  },
+): Promise<Exchanged> {
+  const { toApiError: toError, ...asked } = door
+  const origin = foreignOrigin(c)
+  let isListed = false
+  try {
+    const answer = await exchange({
+      ...asked,
+      clientAddress: c.var.clientAddress,
+      origin,
+      requestId: c.var.requestId,
+      onAuthenticated: ({ allowedOrigins }) => {
+        isListed = origin !== undefined && allowedOrigins?.includes(origin) === true
+      },
+    })
+    if (!answer.ok) throw toError(answer)
+    // A grant means that the origin is allowed, perhaps by a younger list than the one that was in memory above.
+    if (origin !== undefined) allowOrigin(c, origin)
+    for (const [field, value] of Object.entries(rateLimitFields(answer.window))) c.header(field, value)
+    return answer
+  } catch (error) {
+    // Whose authentication failed is told the same as all others, to the last field.
+    const isUnknown = error instanceof ApiError && error.code === 'invalid_client'
+    if (origin !== undefined && isListed && !isUnknown) allowOrigin(c, origin)
+    throw error
+  }
+}
+
+function toWish(body: v.InferOutput<typeof TokenBody>): Wish {
   const { organization_id, scopes } = body.scopes
   const malformed = scopes.findIndex((scope) => !SCOPE_TOKEN.test(scope))
   if (malformed !== -1)
@@ -167,5 +193,6 @@ function toTokenRequest(body: v.InferOutput<typeof TokenBody>): TokenRequest {
     scopes: [...new Set(scopes)],
     expirySeconds: body.expiry_seconds,
     audience: body.audience,
+    tokens: undefined,
   }
 }

@@ -11,15 +11,18 @@ export type Description = {
   tag: string
   summary: string
   description?: string
-  /** What authenticates: an access token for the management API, a key, or nothing. */
-  security: 'access_token' | 'key' | 'none'
+  /** What authenticates: an access token for the management API, a key, an OAuth client, or nothing. */
+  security: 'access_token' | 'key' | 'client' | 'none'
+  /** How it says what went wrong. Default: as problems. */
+  errorFormat?: 'oauth'
   /** That the access token needs. */
   scope?: string
   /** Of the path, by name. */
   parameters?: Readonly<Record<string, GenericSchema>>
   /** By name. What is optional in the schema is not required. */
   query?: Readonly<Record<string, GenericSchema>>
-  body?: { schema: GenericSchema; isRequired: boolean }
+  /** `mediaType`: default application/json. */
+  body?: { schema: GenericSchema; isRequired: boolean; mediaType?: string }
   takesIdempotencyKey?: boolean
   /** By status; what is no error. */
   answers: Readonly<Record<number, DescribedAnswer>>
@@ -32,6 +35,8 @@ export type DescribedAnswer = {
   /** Default: application/json, where there is a schema. */
   mediaType?: string
   schema?: GenericSchema
+  /** What else it may be, of which no schema speaks. */
+  otherMediaTypes?: readonly string[]
   /** Fields of the answer, and what each says. */
   headers?: Readonly<Record<string, string>>
 }

@@ -2,12 +2,10 @@
 import type { Context } from 'hono'
 import * as v from 'valibot'
 import { ApiError, brokenRule, type MemberError } from '../errors.ts'
+import { readBytes, readText } from './body.ts'
 import type { RequestEnv } from './request-context.ts'
 
-const MAX_BYTES = 16 * 1024
 const MAX_DEPTH = 16
-/** A byte order mark is not JSON (RFC 8259 §8.1): it is kept, for the parser to refuse. */
-const UTF_8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 /** Longer than the name of any member, shorter than any key. */
 const MAX_NAME_LENGTH = 40
 const MEDIA_TYPE = /^application\/json[\t ]*(?:;[\t ]*charset="?utf-8"?[\t ]*)?$/i
@@ -102,41 +100,7 @@ function countMembers(value: unknown): number {
   )
 }
 
-async function readText(c: Context): Promise<string> {
-  const bytes = await readBytes(c).catch((error) => {
-    if (error instanceof ApiError) throw error
-    throw invalid('The body did not arrive whole.')
-  })
-  try {
-    return UTF_8.decode(bytes)
-  } catch {
-    throw invalid('The body is not valid UTF-8.')
-  }
-}
-
-async function readBytes(c: Context): Promise<Uint8Array> {
-  const announced = c.req.header('content-length')
-  if (announced !== undefined) {
-    // Node's parser hands over what was announced and no byte more.
-    if (Number(announced) > MAX_BYTES) throw tooLarge()
-    return new Uint8Array(await c.req.arrayBuffer())
-  }
-  const chunks: Uint8Array[] = []
-  let size = 0
-  for await (const chunk of c.req.raw.body ?? []) {
-    size += chunk.length
-    if (size > MAX_BYTES) throw tooLarge()
-    chunks.push(chunk)
-  }
-  return Buffer.concat(chunks)
-}
-
 const invalid = (detail: string) => new ApiError('invalid_request', detail)
-const tooLarge = () =>
-  // Whatever else is on its way is not read: the connection is of no more use.
-  new ApiError('content_too_large', `The body must not exceed ${MAX_BYTES} bytes.`, {
-    headers: { Connection: 'close' },
-  })
 
 function toMemberError(issue: v.BaseIssue<unknown>): MemberError {
   const names = (issue.path ?? []).map(({ key }) => String(key))
@@ -148,7 +112,7 @@ function toMemberError(issue: v.BaseIssue<unknown>): MemberError {
 
 /** valibot's own messages repeat what was received; ours say what was expected. */
 function describe(issue: v.BaseIssue<unknown>): string {
-  if (issue.type === 'strict_object' && issue.expected !== 'Object')
+  if (issue.type.endsWith('_object') && issue.expected !== 'Object')
     return issue.expected === 'never' ? 'is not a member here' : 'is required'
   // Of a choice, the rule names what there is to choose from.
   if (issue.type === 'picklist' && issue.message.startsWith('must ')) return issue.message

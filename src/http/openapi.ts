@@ -1,10 +1,12 @@
 /** The OpenAPI 3.1 document, made of what the routes say of themselves and of the schemas that check their requests. */
 import type * as v from 'valibot'
-import { ERRORS, type ErrorCode } from '../errors.ts'
+import { ApiError, ERRORS, type ErrorCode } from '../errors.ts'
 import type { DescribedAnswer, Description } from './description.ts'
 import { exampleOf } from './example.ts'
 import { type JsonSchema, jsonSchemaOf, titledSchemas, withDescription } from './json-schema.ts'
+import { OAuthError, oauthErrorBody, oauthStatus } from './oauth-error.ts'
 import { type Field, Problem, problemExample, problemFields } from './problem-schema.ts'
+import { securityOf, securitySchemesOf } from './security-schemes.ts'
 
 export type OpenApiParameter = {
   name: string
@@ -16,6 +18,7 @@ export type OpenApiParameter = {
 export type OpenApiMedia = {
   schema?: JsonSchema
   example?: unknown
+  /** Of errors: by their code. */
   examples?: Record<string, { $ref: string }>
 }
 export type OpenApiResponse = {
@@ -54,29 +57,6 @@ export type About = {
   tags: Readonly<Record<string, string>>
 }
 
-const SECURITY_SCHEMES = {
-  access_token: {
-    type: 'http',
-    scheme: 'bearer',
-    bearerFormat: 'JWT',
-    description:
-      'An access token of the production issuer that `POST /v2/auth/token` minted with management scopes (`signet:…`). ' +
-      'Each operation names the one that it needs.',
-  },
-  key: {
-    type: 'http',
-    scheme: 'bearer',
-    bearerFormat: 'key',
-    description: 'A client’s key. It may stand in `Authorization` without `Bearer`, too.',
-  },
-  api_key: {
-    type: 'apiKey',
-    in: 'header',
-    name: 'X-Api-Key',
-    description: 'A client’s key, in a field of its own; not together with `Authorization`.',
-  },
-}
-
 const IDEMPOTENCY_KEY: OpenApiParameter = {
   name: 'Idempotency-Key',
   in: 'header',
@@ -96,7 +76,7 @@ export function buildOpenApi(descriptions: readonly Description[], about: About)
   const answered = descriptions.flatMap(({ answers }) =>
     Object.values(answers).flatMap(({ schema }) => (schema ? [schema] : [])),
   )
-  const titled = titledSchemas([...answered, Problem])
+  const titled = titledSchemas([...answered, Problem, OAuthError])
   const schemas = Object.fromEntries(
     Object.entries(titled).map(([title, schema]) => {
       const { [title]: _itself, ...others } = titled
@@ -121,14 +101,17 @@ export function buildOpenApi(descriptions: readonly Description[], about: About)
     paths,
     components: {
       schemas,
-      examples: Object.fromEntries(
-        (Object.keys(ERRORS) as ErrorCode[]).map((code) => [
-          code,
-          { summary: ERRORS[code].title, value: problemExample(code, about.issuer) },
-        ]),
-      ),
+      examples: {
+        ...Object.fromEntries(
+          (Object.keys(ERRORS) as ErrorCode[]).map((code) => [
+            code,
+            { summary: ERRORS[code].title, value: problemExample(code, about.issuer) },
+          ]),
+        ),
+        ...OAUTH_EXAMPLES,
+      },
       headers: { 'X-Request-Id': REQUEST_ID },
-      securitySchemes: SECURITY_SCHEMES,
+      securitySchemes: securitySchemesOf(descriptions, about.issuer),
     },
   }
 
@@ -156,18 +139,25 @@ export function buildOpenApi(descriptions: readonly Description[], about: About)
     }
   }
 
-  function requestBodyOf({ schema, isRequired }: NonNullable<Description['body']>) {
+  function requestBodyOf({
+    schema,
+    isRequired,
+    mediaType = 'application/json',
+  }: NonNullable<Description['body']>) {
     const described = jsonSchemaOf(schema, 'input')
     const media = { schema: described, example: exampleOf(described, schemas) }
-    return { required: isRequired, content: { 'application/json': media } }
+    return { required: isRequired, content: { [mediaType]: media } }
   }
 
   function responsesOf(description: Description): Record<string, OpenApiResponse> {
     const responses: Record<string, OpenApiResponse> = {}
     for (const [status, answer] of Object.entries(description.answers)) responses[status] = responseOf(answer)
     const codes = [...new Set(description.errors)].sort(byOrder)
-    for (const [status, ofStatus] of Map.groupBy(codes, (code) => ERRORS[code].status)) {
-      const problem = problemResponse(ofStatus, problemFields(status, description))
+    const isOAuth = description.errorFormat === 'oauth'
+    const statusOf = (code: ErrorCode) => (isOAuth ? oauthStatus(code) : ERRORS[code].status)
+    for (const [status, ofStatus] of Map.groupBy(codes, statusOf)) {
+      const respond = isOAuth ? oauthResponse : problemResponse
+      const problem = respond(ofStatus, problemFields(status, description))
       const other = responses[status]
       responses[status] = other
         ? {
@@ -180,7 +170,8 @@ export function buildOpenApi(descriptions: readonly Description[], about: About)
     return responses
   }
 
-  function responseOf({ description, mediaType, schema, headers = {} }: DescribedAnswer): OpenApiResponse {
+  function responseOf(answer: DescribedAnswer): OpenApiResponse {
+    const { description, mediaType, schema, headers = {}, otherMediaTypes = [] } = answer
     const described = schema && jsonSchemaOf(schema, 'output', titled)
     const type = mediaType ?? (schema && 'application/json')
     return {
@@ -199,12 +190,14 @@ export function buildOpenApi(descriptions: readonly Description[], about: About)
         : {
             content: {
               [type]: described ? { schema: described, example: exampleOf(described, schemas) } : {},
+              ...Object.fromEntries(otherMediaTypes.map((other) => [other, {}])),
             },
           }),
     }
   }
 }
 
+const REQUEST_ID_EXAMPLE = '5f0c3a52-9d1e-4c0b-8a53-7f6f2f6f1a10'
 const REQUEST_ID = {
   description: 'Names the request, in our logs too.',
   required: true,
@@ -223,6 +216,39 @@ const problemResponse = (codes: readonly ErrorCode[], fields: Record<string, Fie
   },
 })
 
+const oauthExample = (code: ErrorCode) =>
+  oauthErrorBody(new ApiError(code, `${ERRORS[code].title}.`), REQUEST_ID_EXAMPLE)
+
+/** By OAuth's codes, several of ours being one of them; the first of ours stands for it. */
+const OAUTH_EXAMPLES = Object.fromEntries(
+  (Object.keys(ERRORS) as ErrorCode[])
+    .map((code) => ({ summary: ERRORS[code].title, value: oauthExample(code) }))
+    .reverse()
+    .map((example) => [`oauth_${example.value.error}`, example]),
+)
+
+/** RFC 6749 §5.1, §5.2: of every refusal. */
+const NO_STORE: Record<string, Field> = {
+  'Cache-Control': { description: '`no-store`.', required: true, schema: { type: 'string' } },
+  Pragma: { description: '`no-cache`.', required: true, schema: { type: 'string' } },
+}
+
+const oauthResponse = (codes: readonly ErrorCode[], fields: Record<string, Field>): OpenApiResponse => {
+  const named = [...new Set(codes.map((code) => oauthExample(code).error))]
+  return {
+    description: `${named.map((code) => `\`${code}\``).join(', ')}.`,
+    headers: { ...WITH_REQUEST_ID, ...NO_STORE, ...fields },
+    content: {
+      'application/json': {
+        schema: { $ref: '#/components/schemas/OAuthError' },
+        examples: Object.fromEntries(
+          named.map((code) => [code, { $ref: `#/components/examples/oauth_${code}` }]),
+        ),
+      },
+    },
+  }
+}
+
 function parameterOf(name: string, place: 'path' | 'query', schema: v.GenericSchema): OpenApiParameter {
   const { description, ...described } = withDescription(jsonSchemaOf(schema, 'input'), schema)
   return {
@@ -231,20 +257,6 @@ function parameterOf(name: string, place: 'path' | 'query', schema: v.GenericSch
     required: place === 'path' || schema.type !== 'optional',
     ...(description === undefined ? {} : { description }),
     schema: described,
-  }
-}
-
-function securityOf(
-  security: Description['security'],
-  scope: string | undefined,
-): Record<string, string[]>[] {
-  switch (security) {
-    case 'access_token':
-      return [{ access_token: scope === undefined ? [] : [scope] }]
-    case 'key':
-      return [{ key: [] }, { api_key: [] }]
-    case 'none':
-      return []
   }
 }
 

@@ -88,7 +88,7 @@ export function problemFields(
 ): Record<string, Field> {
   switch (status) {
     case 401:
-      return { 'WWW-Authenticate': field('The scheme that would do (RFC 6750 §3).', true) }
+      return { 'WWW-Authenticate': field('The scheme that would do (RFC 9110 §11.6.1).', true) }
     case 403:
       return security === 'access_token'
         ? {
@@ -110,7 +110,7 @@ export function problemFields(
     case 429:
       return {
         'Retry-After': field('In seconds.', true, 'integer'),
-        ...(security === 'key' ? RATE_LIMIT_FIELDS : {}),
+        ...(security === 'key' || security === 'client' ? RATE_LIMIT_FIELDS : {}),
       }
     case 503:
       return { 'Retry-After': field('In seconds.', true, 'integer') }

@@ -1,7 +1,7 @@
 /** The one renderer of errors: RFC 9457 problem details. */
 import type { Context } from 'hono'
 import { ApiError, ERRORS, type ErrorCode } from '../errors.ts'
-import { type RequestEnv, requestLog } from './request-context.ts'
+import { outageOf, type RequestEnv, requestLog } from './request-context.ts'
 
 /** RFC 9110 §15.5.2: a 401 names the scheme that would do. `error` only when a credential was shown (RFC 6750 §3.1). */
 const CHALLENGE = 'Bearer realm="signet", error="invalid_token"'
@@ -17,7 +17,7 @@ export function renderError(c: Context<RequestEnv>, error: unknown): Response {
     return renderError(c, new ApiError('server_error', 'Something went wrong on our side.', { cause: error }))
   }
   const { status } = ERRORS[error.code]
-  if (status === 503) log.warn({ code: error.code, err: error.cause }, error.detail)
+  if (status === 503) log.warn({ code: error.code, ...outageOf(error.cause) }, error.detail)
   else if (status < 500) log.info({ code: error.code }, 'refused')
 
   if (status === 401) c.header('WWW-Authenticate', CHALLENGE)

@@ -54,3 +54,20 @@ export function requestContext(options: {
 /** The log with the request's id and address on each line. Made when there is something to say: few requests have. */
 export const requestLog = (c: Context<RequestEnv>): Logger =>
   c.var.log.child({ request_id: c.var.requestId, client_address: c.var.clientAddress })
+
+/**
+ * Why something cannot be had at the moment, for the log. What is down says so in a line: there are as many as requests. What
+ * says nothing of the kind may be a fault of ours, and goes there whole.
+ */
+export function outageOf(cause: unknown): object {
+  // What the driver or the server said, from under drizzle's wrapping.
+  const error = cause instanceof Error && cause.cause instanceof Error ? cause.cause : cause
+  if (!(error instanceof Error) || (!('code' in error) && error.name !== 'TooLateError'))
+    return { err: cause }
+  const errors = error instanceof AggregateError ? error.errors : [error]
+  const [message] = errors
+    .map((each) => (each instanceof Error ? each.message : ''))
+    .join('; ')
+    .split('\n')
+  return { reason: `${error.name}: ${message}`, ...('code' in error ? { cause_code: error.code } : {}) }
+}

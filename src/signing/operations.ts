@@ -89,7 +89,7 @@ export function createSigningKeyOperations(options: {
 }): readonly Operation[] {
   const { sealing, alg, signer } = options
   const prepare = () => makeSigningKey(alg, sealing)
-  const afterwards = () => signer.reload()
+  const afterwards = async () => void (await signer.reload())
 
   return [
     list({
@@ -179,6 +179,7 @@ export function createSigningKeyOperations(options: {
         'was the active production key, the access token of this very request is among them. Repeating it changes ' +
         'nothing. For the platform only.',
       scope: 'signet:signing_keys:write',
+      revokes: true,
       isPlatformOnly: true,
       resource: SigningKey,
       body: v.strictObject({

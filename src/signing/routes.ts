@@ -79,6 +79,8 @@ export function jwksRoutes(signer: Pick<Signer, 'jwks'>): Hono<RequestEnv> {
     c.header('ETag', jwks.etag)
     c.header('Access-Control-Allow-Origin', '*')
     if (matches(c.req.header('if-none-match'), jwks.etag)) return c.body(null, 304)
+    // HEAD, too (RFC 9110 §9.3.2), which has no body to count. What is here is ASCII.
+    c.header('Content-Length', String(jwks.body.length))
     return c.body(jwks.body, 200, { 'Content-Type': 'application/jwk-set+json' })
   }
 }

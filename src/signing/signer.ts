@@ -10,20 +10,26 @@ import type { SigningKeyRow, SigningKeyStore } from './store.ts'
 
 export type SignedToken = { token: string; kid: string; signingKeyVersion: number }
 
+/**
+ * `typ` tells apart what one key signs, so that none can pass for another (RFC 8725 §3.11): access tokens (RFC 9068 §2.1),
+ * answers of introspection (RFC 9701 §5) and the revocation feed.
+ */
+export type TokenType = 'at+jwt' | 'token-introspection+jwt' | 'revocations+jwt'
+
 export type Signer = {
   /** Reads the keys from the database. What does not open, or is missing, is reported: it fails alone. */
   load(): Promise<void>
   /**
    * Like load, many callers at once costing one read; never rejects. Waits for whoever is changing keys at this moment,
-   * a bounded time: asked again before that, the admission would refuse again.
+   * a bounded time: asked again before that, the admission would refuse again. Whether they could be read.
    */
-  refresh(): Promise<void>
+  refresh(): Promise<boolean>
   /** Like refresh, but never by a read that began before the call: for who has just changed the keys. */
-  reload(): Promise<void>
+  reload(): Promise<boolean>
   /** Whether tokens of both environments can be signed. */
   isReady(): boolean
-  /** RFC 9068: `typ` is `at+jwt`. Undefined when the environment has no active key. */
-  sign(environment: Environment, claims: object): Promise<SignedToken | undefined>
+  /** Undefined when the environment has no active key. */
+  sign(environment: Environment, claims: object, type?: TokenType): Promise<SignedToken | undefined>
   /** The environment's key set, from memory. Undefined until the first load. */
   jwks(environment: Environment): Jwks | undefined
 }
@@ -31,7 +37,7 @@ export type Signer = {
 const READ_DEADLINE_MILLISECONDS = 500
 const SETTLE_DEADLINE_MILLISECONDS = 250
 
-type LoadedKey = SigningKeyRow & { header: string; signBytes: SignBytes | undefined }
+type LoadedKey = SigningKeyRow & { headers: Record<TokenType, string>; signBytes: SignBytes | undefined }
 
 export function createSigner(options: {
   store: SigningKeyStore
@@ -41,7 +47,7 @@ export function createSigner(options: {
 }): Signer {
   const { store, sealing, now, onFailure } = options
   let keys: LoadedKey[] | undefined
-  let refreshing: Promise<void> | undefined
+  let refreshing: Promise<boolean> | undefined
   const published = new Map<Environment, Jwks>()
 
   async function load(): Promise<void> {
@@ -62,23 +68,32 @@ export function createSigner(options: {
     const known = keys?.find((key) => key.kid === row.kid)
     if (known?.signBytes) return { ...known, ...row }
     const alg = SIGNING_ALGORITHMS.find((name) => name === row.alg)
-    const header = encode({ alg: row.alg, kid: row.kid, typ: 'at+jwt' })
+    const headerOf = (typ: TokenType) => encode({ alg: row.alg, kid: row.kid, typ })
+    const headers = {
+      'at+jwt': headerOf('at+jwt'),
+      'token-introspection+jwt': headerOf('token-introspection+jwt'),
+      'revocations+jwt': headerOf('revocations+jwt'),
+    }
     try {
       if (!alg) throw new Error(`signing key ${row.kid} is for an unknown algorithm`)
-      return { ...row, header, signBytes: signBytesWith(alg, await openSigningKey(row, sealing)) }
+      return { ...row, headers, signBytes: signBytesWith(alg, await openSigningKey(row, sealing)) }
     } catch (error) {
       // A key that does not open fails alone: verifiers still need its public half.
       onFailure?.(error)
-      return { ...row, header, signBytes: undefined }
+      return { ...row, headers, signBytes: undefined }
     }
   }
 
-  function refresh(): Promise<void> {
+  function refresh(): Promise<boolean> {
     refreshing ??= inTime(store.settle(), SETTLE_DEADLINE_MILLISECONDS)
       // Then it is read as it is: waiting only spares the exchange a try.
       .catch(() => {})
       .then(load)
-      .catch((error) => onFailure?.(error))
+      .then(() => true)
+      .catch((error) => {
+        onFailure?.(error)
+        return false
+      })
       .finally(() => {
         refreshing = undefined
       })
@@ -90,12 +105,12 @@ export function createSigner(options: {
     refresh,
     async reload() {
       await refreshing
-      await refresh()
+      return refresh()
     },
-    async sign(environment, claims) {
+    async sign(environment, claims, type = 'at+jwt') {
       const key = activeKey(environment)
       if (!key?.signBytes) return undefined
-      const input = `${key.header}.${encode(claims)}`
+      const input = `${key.headers[type]}.${encode(claims)}`
       const signature = await key.signBytes(Buffer.from(input, 'latin1'))
       const token = `${input}.${Buffer.from(signature).toString('base64url')}`
       return { token, kid: key.kid, signingKeyVersion: key.version }

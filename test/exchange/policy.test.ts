@@ -1,5 +1,12 @@
 import { describe, expect, test } from 'vitest'
-import { type Circumstances, evaluate, type Standing, type TokenRequest } from '../../src/exchange/policy.ts'
+import {
+  type Circumstances,
+  evaluate,
+  firstValidIssue,
+  type Standing,
+  type SubjectToken,
+  type TokenRequest,
+} from '../../src/exchange/policy.ts'
 import { MAX_EXPIRY_SECONDS, MIN_EXPIRY_SECONDS } from '../../src/management/wire.ts'
 import { compileNetworks } from '../../src/network/address.ts'
 
@@ -17,6 +24,7 @@ const request: TokenRequest = {
   scopes: ['a', 'b'],
   expirySeconds: undefined,
   audience: undefined,
+  subject: undefined,
 }
 const own: Standing = {
   key: { expiresAt: null, revokedAt: null },
@@ -27,11 +35,12 @@ const own: Standing = {
     scopes: ['a', 'b', 'signet:keys:read', 'signet:keys:write'],
     audience: null,
     maxExpirySeconds: MAX_EXPIRY_SECONDS,
+    tokensRevokedAt: null,
     allowedOrigins: null,
     status: 'active',
   },
   allowedNetworks: undefined,
-  owner: { id: 'org_own', name: 'Own', status: 'active' },
+  owner: { id: 'org_own', name: 'Own', status: 'active', tokensRevokedAt: null },
   mandate: undefined,
 }
 const client = (more: Partial<Standing['client']>): Standing => ({
@@ -46,8 +55,20 @@ const partner = (
 ): Standing => ({
   ...client({ kind: 'partner' }),
   mandate: {
-    organization: { id: 'org_other', name: 'Other', status: 'active', ...organization },
-    delegation: { scopes: ['a', 'b'], maxExpirySeconds: MAX_EXPIRY_SECONDS, status: 'active', ...delegation },
+    organization: {
+      id: 'org_other',
+      name: 'Other',
+      status: 'active',
+      tokensRevokedAt: null,
+      ...organization,
+    },
+    delegation: {
+      scopes: ['a', 'b'],
+      maxExpirySeconds: MAX_EXPIRY_SECONDS,
+      status: 'active',
+      tokensRevokedAt: null,
+      ...delegation,
+    },
   },
 })
 const forOther = { organizationId: 'org_other' }
@@ -192,6 +213,148 @@ describe('the audience', () => {
     ],
   ])
   each([['the issuer as the default', own, {}, refused]], { defaultAudience: ISSUER })
+})
+
+describe('no scopes named', () => {
+  const all = { scopes: undefined }
+  const business = client({ scopes: ['a', 'b'] })
+  const narrow = { ...partner({ scopes: ['b', 'c'] }) }
+  each([
+    ['all that the client holds', business, all, { ...granted, scopes: ['a', 'b'] }],
+    ['of a partner, what both hold', narrow, { ...all, ...forOther }, { ...granted, scopes: ['b'] }],
+    [
+      'nothing that both hold',
+      partner({ scopes: ['c'] }),
+      { ...all, ...forOther },
+      denied('nothing_to_grant'),
+    ],
+    ['of two audiences', own, all, denied('scopes_ambiguous')],
+    ['those of the issuer', own, { ...all, audience: ISSUER }, { ok: true, audience: ISSUER }],
+    ['those of the default audience', own, { ...all, audience: 'https://api.test' }, granted],
+    [
+      'of an audience that none is for',
+      business,
+      { ...all, audience: ISSUER },
+      denied('audience_not_allowed'),
+    ],
+    [
+      'of an unknown audience',
+      client({ scopes: ['signet:keys:read'] }),
+      { ...all, audience: 'https://api.test' },
+      denied('audience_not_allowed'),
+    ],
+  ])
+})
+
+describe('a subject token', () => {
+  const SECONDS = NOW / 1000
+  const subject: SubjectToken = {
+    jti: 'tok_1',
+    scopes: ['a', 'b'],
+    audience: 'https://api.test',
+    organizationId: 'org_own',
+    issuedAt: SECONDS - 100,
+    expiresAt: SECONDS + 500,
+    subjectJtis: [],
+    act: undefined,
+  }
+  const given = (more: Partial<SubjectToken> = {}, asked: Partial<TokenRequest> = {}) => ({
+    subject: { ...subject, ...more },
+    ...asked,
+  })
+  const invalid = denied('subject_invalid')
+  const cutOff = (seconds: number) => ({ tokensRevokedAt: new Date((SECONDS + seconds) * 1000) })
+  const stopped = { ...own, owner: { ...own.owner, ...cutOff(-100) } }
+  const managed = { scopes: ['signet:keys:read'], audience: ISSUER }
+  each([
+    ['until it expires, where no expiry is named', own, given(), { ...granted, expirySeconds: 500 }],
+    ['the default, where more is left', own, given({ expiresAt: SECONDS + 7200 }), granted],
+    ['all that is left', own, given({}, { expirySeconds: 500 }), { ...granted, expirySeconds: 500 }],
+    ['one second', own, given({}, { expirySeconds: 1 }), { ...granted, expirySeconds: 1 }],
+    [
+      'more than is left',
+      own,
+      given({}, { expirySeconds: 501 }),
+      denied('expiry_too_long', { maxSeconds: 500 }),
+    ],
+    ['expires in a second', own, given({ expiresAt: SECONDS + 1 }), { ...granted, expirySeconds: 1 }],
+    ['expires now', own, given({ expiresAt: SECONDS }), invalid],
+    [
+      'what it holds and the client holds',
+      own,
+      given({ scopes: ['b', 'z'] }, { scopes: undefined }),
+      {
+        ...granted,
+        scopes: ['b'],
+        expirySeconds: 500,
+      },
+    ],
+    [
+      'a scope that it does not hold',
+      own,
+      given({ scopes: ['a'] }),
+      denied('scope_not_granted', { index: 1 }),
+    ],
+    [
+      'a scope that the client lost',
+      client({ scopes: ['a'] }),
+      given(),
+      denied('scope_not_granted', { index: 1 }),
+    ],
+    [
+      'nothing that both hold',
+      own,
+      given({ scopes: ['z'] }, { scopes: undefined }),
+      denied('nothing_to_grant'),
+    ],
+    [
+      'for another organization',
+      own,
+      given({ organizationId: 'org_other' }),
+      denied('organization_not_allowed'),
+    ],
+    [
+      'for the own one, to get one for another',
+      partner(),
+      given({}, forOther),
+      denied('organization_not_allowed'),
+    ],
+    ['with another audience', own, given({ audience: 'https://other.test' }), denied('audience_not_allowed')],
+    ['of management', own, given(managed, { scopes: undefined }), { ok: true, audience: ISSUER }],
+    ['of management, for others', own, given(managed), denied('scope_not_granted', { index: 0 })],
+    ['issued before a cut-off', client(cutOff(-99)), given(), invalid],
+    ['issued in the second of a cut-off', client(cutOff(-100)), given(), invalid],
+    ['issued after it', client(cutOff(-101)), given(), { ok: true }],
+    ['issued before the owner was stopped', stopped, given(), invalid],
+    [
+      'issued before the organization was stopped',
+      partner({}, cutOff(-100)),
+      given({ organizationId: 'org_other' }, forOther),
+      invalid,
+    ],
+    [
+      'issued before the delegation was stopped',
+      partner(cutOff(-100)),
+      given({ organizationId: 'org_other' }, forOther),
+      invalid,
+    ],
+  ])
+})
+
+describe('the first second that no cut-off covers', () => {
+  const at = (milliseconds: number) => ({ tokensRevokedAt: new Date(milliseconds) })
+  test.each([
+    ['without one', own, 0],
+    ['the one after it', client(at(NOW)), NOW / 1000 + 1],
+    ['whatever its fraction', client(at(NOW + 999)), NOW / 1000 + 1],
+    [
+      'the latest of all',
+      { ...partner(at(NOW + 2000), at(NOW + 3000)), owner: { ...own.owner, ...at(NOW) } },
+      NOW / 1000 + 4,
+    ],
+  ])('%s', (_name, standing, expected) => {
+    expect(firstValidIssue(standing)).toBe(expected)
+  })
 })
 
 describe('a refusal', () => {

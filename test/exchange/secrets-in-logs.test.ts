@@ -28,6 +28,49 @@ afterAll(async () => {
 })
 
 const JSON_TYPE = ['Content-Type', 'application/json'] as const
+const FORM_TYPE = ['Content-Type', 'application/x-www-form-urlencoded'] as const
+
+/** Requests of OAuth's token endpoint with this secret wherever one may be put. */
+function* oauthRequests(secret: string, client: SeededClient) {
+  const exchange = {
+    grant_type: 'urn:ietf:params:oauth:grant-type:token-exchange',
+    subject_token_type: 'urn:ietf:params:oauth:token-type:access_token',
+  }
+  const names = [
+    'grant_type',
+    'client_id',
+    'client_secret',
+    'client_assertion',
+    'client_assertion_type',
+    'scope',
+    'organization_id',
+    'resource',
+    'audience',
+    'signet_expires_in_seconds',
+    'subject_token',
+    'subject_token_type',
+    'actor_token',
+    'actor_token_type',
+    'requested_token_type',
+    secret,
+  ]
+  const basic = (id: string, key: string) => `Basic ${Buffer.from(`${id}:${key}`).toString('base64')}`
+  const to = (path: string, body: Record<string, string>, authorization?: string) => ({
+    path,
+    headers: [FORM_TYPE, ...(authorization === undefined ? [] : [['Authorization', authorization] as const])],
+    body: new URLSearchParams(body).toString(),
+  })
+  const inQuery = `/sandbox/oauth2/token?client_secret=${secret}`
+  const ordinary = { grant_type: 'client_credentials' }
+  for (const authorization of [undefined, basic(client.clientId, secret), `Bearer ${secret}`])
+    for (const path of ['/oauth2/token', inQuery])
+      yield to(path, { ...ordinary, client_id: client.clientId }, authorization)
+  for (const name of names) {
+    yield to('/oauth2/token', { ...ordinary, [name]: secret })
+    for (const base of [ordinary, exchange])
+      yield to(inQuery, { ...base, [name]: secret }, basic(client.clientId, client.key))
+  }
+}
 
 /** What a secret may look like where it does not belong. */
 const spellings = (secret: Uint8Array | string): string[] => {
@@ -84,7 +127,10 @@ test('A55 key, tokens and key-encryption key are in no log, no row and no refusa
     const body = method === 'POST' ? { body: JSON.stringify(tokenBody(client)) } : {}
     const answer = await rawRequest(service.url, { method, headers, ...body, ...options })
     if (answer.status >= 400) answers.push(answer)
-    else if (method === 'POST') secrets.push(JSON.parse(answer.body).token)
+    else if (method === 'POST') {
+      const { token, access_token: accessToken } = JSON.parse(answer.body)
+      secrets.push(token ?? accessToken)
+    }
     return answer.status
   }
   const statuses = new Set<number>()
@@ -111,6 +157,8 @@ test('A55 key, tokens and key-encryption key are in no log, no row and no refusa
         `${'['.repeat(20)}"${secret}"${']'.repeat(20)}`,
       ])
         await ask({ body })
+      for (const request of oauthRequests(secret, client)) await ask(request)
+      await ask({ path: '/oauth2/token', headers: [FORM_TYPE], body: `a=${secret}&a=${secret}%zz` })
       for (const name of [
         'Authorization',
         'X-Api-Key',

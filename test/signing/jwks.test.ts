@@ -1,7 +1,10 @@
 import { createHash } from 'node:crypto'
 import { describe, expect, test } from 'vitest'
+import { buildJwks } from '../../src/signing/jwks.ts'
+import { createSealing } from '../../src/signing/sealing.ts'
+import { makeSigningKey } from '../../src/signing/signing-key.ts'
 import { createTestDatabase } from '../support/database.ts'
-import { setUpService, startService } from '../support/service.ts'
+import { KEY_ENCRYPTION_KEY, setUpService, startService } from '../support/service.ts'
 
 const PATHS = ['/.well-known/jwks.json', '/sandbox/.well-known/jwks.json'] as const
 
@@ -81,6 +84,86 @@ describe.each(PATHS)('%s', (path) => {
     expect(response.status).toBe(405)
     expect(response.headers.get('allow')).toBe('GET, HEAD')
   })
+})
+
+describe('other algorithms', () => {
+  const thumbprint = (canonical: string) => createHash('sha256').update(canonical).digest('base64url')
+
+  test('RFC 8037 §2 an Edwards key is kty OKP, crv Ed25519 and x; RFC 7638 §3 of these is its kid', async () => {
+    const { key } = await keyOf('Ed25519')
+    expect(Object.keys(key).sort()).toEqual(['alg', 'crv', 'kid', 'kty', 'use', 'x'])
+    expect(key).toMatchObject({ kty: 'OKP', crv: 'Ed25519', alg: 'Ed25519', use: 'sig' })
+    expect(Buffer.from(key.x ?? '', 'base64url')).toHaveLength(32)
+    expect(key.kid).toBe(thumbprint(`{"crv":"Ed25519","kty":"OKP","x":"${key.x}"}`))
+  })
+
+  test('RFC 7518 §6.3.1 an RSA key is kty RSA, n and e, of 3072 bits; RFC 7638 §3 of these is its kid', async () => {
+    const { key } = await keyOf('RS256')
+    expect(Object.keys(key).sort()).toEqual(['alg', 'e', 'kid', 'kty', 'n', 'use'])
+    expect(key).toMatchObject({ kty: 'RSA', e: 'AQAB', alg: 'RS256', use: 'sig' })
+    const modulus = Buffer.from(key.n ?? '', 'base64url')
+    expect([modulus.length, (modulus[0] ?? 0) >> 7]).toEqual([384, 1])
+    expect(key.kid).toBe(thumbprint(`{"e":"AQAB","kty":"RSA","n":"${key.n}"}`))
+  })
+
+  test('RFC 7638 §3.1 the thumbprints of these tests are computed as the RFC’s own example is', async () => {
+    const n =
+      '0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw'
+    expect(thumbprint(`{"e":"AQAB","kty":"RSA","n":"${n}"}`)).toBe(
+      'NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs',
+    )
+  })
+
+  test('RFC 7518 §6.2.1.2 a coordinate that begins with zeros keeps them', async () => {
+    const sealing = createSealing([KEY_ENCRYPTION_KEY])
+    for (let tries = 1; ; tries++) {
+      // One in 128 has such a coordinate.
+      expect(tries).toBeLessThan(4000)
+      const { publicJwk, kid } = await makeSigningKey('ES256', sealing)
+      const [shown] = buildJwks([{ kid, alg: 'ES256', publicJwk }]).set.keys
+      const coordinates = [shown?.x, shown?.y].map((each) => Buffer.from(each ?? '', 'base64url'))
+      for (const coordinate of coordinates) expect(coordinate).toHaveLength(32)
+      if (coordinates.some(([first]) => first === 0)) break
+    }
+  })
+
+  async function keyOf(signingAlgorithm: 'RS256' | 'Ed25519') {
+    const lonely = await createTestDatabase()
+    const other = await startService(lonely, { config: { signingAlgorithm } })
+    try {
+      const set = (await (await fetch(other.url + PATHS[0])).json()) as { keys: Record<string, string>[] }
+      expect(set.keys).toHaveLength(1)
+      return { key: set.keys[0] ?? {} }
+    } finally {
+      await other.stop()
+      await lonely.drop()
+    }
+  }
+})
+
+test('RFC 9110 §8.8.3 the tag changes with the bytes and only with them: order of rows and spare members do not', () => {
+  const key = (n: string) => ({ kid: n, alg: 'ES256', publicJwk: { kty: 'EC', crv: 'P-256', x: n, y: n } })
+  const [a, b] = [key('a'), key('b')]
+  const { body, etag } = buildJwks([a, b])
+  expect(buildJwks([b, a])).toMatchObject({ body, etag })
+  const shuffled = {
+    ...a,
+    publicJwk: { y: 'a', x: 'a', ext: true, crv: 'P-256', key_ops: ['verify'], kty: 'EC' },
+  }
+  expect(buildJwks([b, shuffled])).toMatchObject({ body, etag })
+  const others = [
+    buildJwks([a]),
+    buildJwks([]),
+    buildJwks([a, key('c')]),
+    buildJwks([a, { ...b, alg: 'RS256' }]),
+  ]
+  for (const other of others) expect([other.body, other.etag]).not.toContain(etag)
+  expect(new Set([etag, ...others.map((each) => each.etag)]).size).toBe(5)
+})
+
+test('RFC 9110 §12.5.3 there is one coding, so one tag does, and no Vary is needed', async () => {
+  const response = await get(PATHS[0], { headers: { 'Accept-Encoding': 'gzip, br' } })
+  expect([response.headers.get('content-encoding'), response.headers.get('vary')]).toEqual([null, null])
 })
 
 test('A21 no kid is in both sets', async () => {

@@ -1,0 +1,81 @@
+/** Errors as OAuth has them (RFC 6749 §5.2): what `/oauth2/*` answers, where everything else answers problems. */
+import type { Context } from 'hono'
+import * as v from 'valibot'
+import { ApiError, ERRORS, type ErrorCode } from '../errors.ts'
+import { outageOf, type RequestEnv, requestLog } from './request-context.ts'
+
+/** RFC 6749 §5.2, RFC 8707 §2; of the last two, no registered code speaks. */
+const OAUTH_CODES = [
+  'invalid_request',
+  'invalid_client',
+  'invalid_scope',
+  'invalid_target',
+  'unsupported_grant_type',
+  'temporarily_unavailable',
+  'server_error',
+] as const
+type OAuthCode = (typeof OAUTH_CODES)[number]
+
+/** RFC 6749 §5.2: with 400, whatever HTTP would rather say, but for these. */
+const STATUSES = [401, 405, 413, 429, 500, 503] as const
+
+export const OAuthError = v.pipe(
+  v.strictObject({
+    error: v.pipe(v.picklist(OAUTH_CODES), v.description('For programs.')),
+    error_description: v.pipe(
+      v.string(),
+      v.regex(/^[\x20-\x21\x23-\x5B\x5D-\x7E]*$/),
+      v.description('For people. Never repeats what was sent.'),
+      v.examples(['A parameter is missing.']),
+    ),
+    request_id: v.optional(
+      v.pipe(v.string(), v.uuid(), v.description('With `server_error`: as in `X-Request-Id`.')),
+    ),
+  }),
+  v.title('OAuthError'),
+  v.description('What went wrong (RFC 6749 §5.2).'),
+)
+
+/** RFC 9110 §15.5.2: every 401 has a challenge; RFC 6749 §2.3.1 has every client know this one. */
+const CHALLENGE = 'Basic realm="signet", charset="UTF-8"'
+
+/** What is thrown becomes an answer here; what is no ApiError is ours, is logged, and tells the caller nothing. */
+export function renderOAuthError(c: Context<RequestEnv>, error: unknown): Response {
+  const log = requestLog(c)
+  if (!(error instanceof ApiError)) {
+    log.error({ err: error }, 'unexpected error')
+    return renderOAuthError(
+      c,
+      new ApiError('server_error', 'Something went wrong on our side.', { cause: error }),
+    )
+  }
+  const status = oauthStatus(error.code)
+  if (status === 503) log.warn({ code: error.code, ...outageOf(error.cause) }, error.detail)
+  else if (status < 500) log.info({ code: error.code }, 'refused')
+
+  if (status === 401) c.header('WWW-Authenticate', CHALLENGE)
+  noStore(c)
+  for (const [name, value] of Object.entries(error.headers)) c.header(name, value)
+  return c.json(oauthErrorBody(error, c.var.requestId), status)
+}
+
+/** RFC 6749 §5.1, §5.2: of every answer that has to do with credentials. */
+export function noStore(c: Context): void {
+  c.header('Cache-Control', 'no-store')
+  c.header('Pragma', 'no-cache')
+}
+
+export const oauthStatus = (code: ErrorCode): 400 | (typeof STATUSES)[number] =>
+  STATUSES.find((status) => status === ERRORS[code].status) ?? 400
+
+export const oauthErrorBody = (error: ApiError, requestId: string): v.InferOutput<typeof OAuthError> => ({
+  error: oauthCode(error.code),
+  error_description: error.detail.replace(/[^\x20-\x21\x23-\x5B\x5D-\x7E]/g, "'"),
+  ...(error.code === 'server_error' ? { request_id: requestId } : {}),
+})
+
+function oauthCode(code: ErrorCode): OAuthCode {
+  const same = OAUTH_CODES.find((each) => each === code)
+  if (same) return same
+  return code === 'unavailable' || code === 'rate_limited' ? 'temporarily_unavailable' : 'invalid_request'
+}
