@@ -1,4 +1,4 @@
-import type { JsonObject } from './strict-json.ts'
+import { isJsonObject, type JsonObject } from './strict-json.ts'
 
 /**
  * The claims of a verified Signet access token (RFC 9068 §2.2 and Signet's own), deeply frozen. Other claims
@@ -26,8 +26,14 @@ export type AccessToken = {
   readonly key_id: string
   /** The partner that minted the token for `organization_id`; absent when the organization did so itself. */
   readonly partner_id?: string
+  /** Who had the token for another one, by token exchange (RFC 8693 §4.1); inside it, who had that one so. */
+  readonly act?: Actor
+  /** The tokens that it was had for, the last first: it is revoked with any of them. */
+  readonly subject_jtis?: readonly string[]
   readonly [claim: string]: unknown
 }
+
+export type Actor = { readonly iss: string; readonly sub: string; readonly act?: Actor }
 
 export type ClaimsPolicy = {
   readonly issuer: string
@@ -92,6 +98,8 @@ export function evaluateClaims(payload: JsonObject, policy: ClaimsPolicy, nowSec
   if (!SCOPE.test(payload.scope as string)) return invalid('scope')
   if (payload.environment !== 'sandbox' && payload.environment !== 'production') return invalid('environment')
   if (payload.partner_id !== undefined && !isNonEmptyString(payload.partner_id)) return invalid('partner_id')
+  if (payload.act !== undefined && !isActor(payload.act)) return invalid('act')
+  if (payload.subject_jtis !== undefined && !isStrings(payload.subject_jtis)) return invalid('subject_jtis')
 
   // RFC 7800 §3.1 lets a recipient ignore what it does not understand of `cnf`. That would turn a token bound to
   // a key (RFC 9449 §7.2, RFC 8705 §3) into one that whoever stole it can use.
@@ -128,6 +136,15 @@ function isAcceptedAudience(aud: unknown, accepted: ReadonlySet<string>): boolea
 function isNumericDate(value: unknown): value is number {
   return typeof value === 'number' && value >= 0 && value < 2 ** 53
 }
+
+// RFC 8693 §4.1: iss and sub together name an actor. (parseJsonObject has bounded how deep they nest.)
+function isActor(value: unknown): boolean {
+  if (!isJsonObject(value) || !isNonEmptyString(value.iss) || !isNonEmptyString(value.sub)) return false
+  return value.act === undefined || isActor(value.act)
+}
+
+export const isStrings = (value: unknown): value is string[] =>
+  Array.isArray(value) && value.every((each) => typeof each === 'string')
 
 function isNonEmptyString(value: unknown): value is string {
   return typeof value === 'string' && value !== ''

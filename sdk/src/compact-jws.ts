@@ -2,15 +2,23 @@ import { base64url } from 'jose'
 import { getAlgorithmProfile, type VerificationAlgorithm } from './algorithms.ts'
 import { parseJsonObject } from './strict-json.ts'
 
-const MAX_TOKEN_CHARACTERS = 16 * 1024
 const MAX_KID_CHARACTERS = 256
 
 // RFC 7515 §7.1, §2: three segments of base64url without padding, white space or line breaks. A JWE has five.
 const COMPACT_JWS = /^([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)$/
 
+/** What is told apart by `typ`, so that none can pass for another (RFC 8725 §3.11). */
+export type JwtKind = { readonly type: RegExp; readonly maxCharacters: number }
+
 // RFC 9068 §4: `at+jwt`, or with the `application/` prefix that RFC 7515 §4.1.9 lets senders omit; the RFC's
 // own example writes `at+JWT`, and media types are case-insensitive.
-const ACCESS_TOKEN_TYPE = /^(?:application\/)?at\+jwt$/i
+export const ACCESS_TOKEN: JwtKind = { type: /^(?:application\/)?at\+jwt$/i, maxCharacters: 16 * 1024 }
+
+// What lists all that is revoked may be long: some 700,000 tokens.
+export const REVOCATION_FEED: JwtKind = {
+  type: /^(?:application\/)?revocations\+jwt$/i,
+  maxCharacters: 32 * 1024 * 1024,
+}
 
 // RFC 7515 §4.1.11: an extension marked critical is refused by whoever does not understand it, and none is
 // understood here; `b64` (RFC 7797) changes what is signed. The others name a key inside the token, and the key
@@ -26,9 +34,13 @@ export type CompactJws =
  * Judges a token's form and header, before any key is looked up or anything but the header is decoded.
  * The payload stays encoded: nothing reads it until the signature over it has been verified.
  */
-export function parseCompactJws(token: unknown, algorithms: ReadonlySet<VerificationAlgorithm>): CompactJws {
+export function parseCompactJws(
+  token: unknown,
+  kind: JwtKind,
+  algorithms: ReadonlySet<VerificationAlgorithm>,
+): CompactJws {
   const malformed = { ok: false, reason: 'malformed' } as const
-  if (typeof token !== 'string' || token.length > MAX_TOKEN_CHARACTERS) return malformed
+  if (typeof token !== 'string' || token.length > kind.maxCharacters) return malformed
   const segments = COMPACT_JWS.exec(token)
   if (!segments) return malformed
   const [, encodedHeader = '', payload = '', signature = ''] = segments
@@ -42,8 +54,7 @@ export function parseCompactJws(token: unknown, algorithms: ReadonlySet<Verifica
   const { alg, typ, kid } = header
   // Set.has compares exactly and without coercion: no `none`, no `es256`, no `["ES256"]`.
   if (!algorithms.has(alg as VerificationAlgorithm)) return { ok: false, reason: 'algorithm_not_allowed' }
-  if (typeof typ !== 'string' || !ACCESS_TOKEN_TYPE.test(typ))
-    return { ok: false, reason: 'type_not_allowed' }
+  if (typeof typ !== 'string' || !kind.type.test(typ)) return { ok: false, reason: 'type_not_allowed' }
   if (typeof kid !== 'string' || kid === '' || kid.length > MAX_KID_CHARACTERS) return malformed
 
   const algorithm = alg as VerificationAlgorithm

@@ -28,10 +28,31 @@ export type VerifierOptions = {
    * at every verification; let it return the same object for as long as the set is the same.
    */
   readonly jwks?: JwkSet | (() => JwkSet | Promise<JwkSet>)
-  /** Used to fetch the JWKS. Default: the global `fetch`. */
+  /**
+   * Refuses tokens that have been revoked, by the issuer's revocation feed. It is fetched at once, and then in the
+   * background for as long as the verifier is not closed. Default: none; a token counts until it expires.
+   */
+  readonly revocations?: RevocationOptions
+  /** Used to fetch the JWKS and the revocation feed. Default: the global `fetch`. */
   readonly fetch?: JwksFetch
   /** Milliseconds since 1970. Default: `Date.now`. */
   readonly now?: () => number
+}
+
+export type RevocationOptions = {
+  /**
+   * For how many seconds a copy of the feed may be used after the last moment at which it was known to be complete,
+   * 30 to 1800: the longest that a revocation may go unheeded. Copies are renewed every 9 to 15 seconds. Below 60, a
+   * cache between here and the issuer, or a fetch that takes long, may make every copy too old.
+   */
+  readonly maxStaleness: number
+  /**
+   * What to do without such a copy. `deny` (the default): refuse every token, with `revocations_unavailable`. `allow`:
+   * go on with the last copy, or without any.
+   */
+  readonly onStale?: 'deny' | 'allow'
+  /** Where the feed is. Default: issuer + `/oauth2/revocations`. */
+  readonly uri?: string
 }
 
 /** What a request needs beyond a valid token. */
@@ -50,6 +71,7 @@ export type VerifierSettings = {
   readonly jwksMaxStaleSeconds: number
   readonly jwksUri: string
   readonly jwks: VerifierOptions['jwks']
+  readonly revocations: Required<RevocationOptions> | undefined
   readonly fetch: JwksFetch
   readonly now: () => number
 }
@@ -95,6 +117,7 @@ export function getSettings(options: VerifierOptions): VerifierSettings {
     ),
     jwksUri,
     jwks,
+    revocations: getRevocationSettings(options),
     // Called as a property of globalThis: browsers refuse a detached fetch.
     fetch: getFunction('fetch', options.fetch ?? ((url, init) => globalThis.fetch(url, init))),
     now: getFunction('now', options.now ?? (() => Date.now())),
@@ -115,6 +138,22 @@ export function getRequirements(options: VerifyOptions): Requirements {
     throw new TypeError('organizationId must be a non-empty string')
   }
   return { scopes, organizationId }
+}
+
+function getRevocationSettings(options: VerifierOptions): VerifierSettings['revocations'] {
+  const { revocations, issuer } = options
+  // Present but undefined is refused: what is missing in a configuration must not switch the check off.
+  if (!('revocations' in options)) return undefined
+  if (typeof revocations !== 'object' || revocations === null) {
+    throw new TypeError('revocations must be an object')
+  }
+  const { onStale = 'deny', uri = `${issuer}/oauth2/revocations` } = revocations
+  if (onStale !== 'deny' && onStale !== 'allow') {
+    throw new TypeError("revocations.onStale must be 'deny' or 'allow'")
+  }
+  checkUrl('revocations.uri', uri)
+  const maxStaleness = getNumber('revocations.maxStaleness', revocations.maxStaleness, 30, 1800)
+  return { maxStaleness, onStale, uri }
 }
 
 function checkUrl(name: string, value: unknown): void {

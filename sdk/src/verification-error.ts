@@ -11,9 +11,11 @@
  * - `expired`, `not_yet_valid` outside `nbf`/`iat` … `exp`, clock tolerance included
  * - `claim_invalid` a claim that every Signet access token has is missing or of the wrong type
  * - `confirmation_unsupported` `cnf`: the token is bound to a key whose proof this verifier cannot check
+ * - `revoked` valid, but the issuer's revocation feed lists it
  * - `insufficient_scope` valid, but a required scope is missing
  * - `organization_mismatch` valid, but for another organization
  * - `jwks_unavailable` no usable JWKS could be had; says nothing about the token
+ * - `revocations_unavailable` no revocation feed that is fresh enough could be had; says nothing about the token
  */
 export type VerificationErrorCode =
   | 'malformed'
@@ -28,9 +30,11 @@ export type VerificationErrorCode =
   | 'not_yet_valid'
   | 'claim_invalid'
   | 'confirmation_unsupported'
+  | 'revoked'
   | 'insufficient_scope'
   | 'organization_mismatch'
   | 'jwks_unavailable'
+  | 'revocations_unavailable'
 
 type Rendering = {
   readonly status: 401 | 403 | 503
@@ -60,9 +64,11 @@ const RENDERINGS: Readonly<Record<VerificationErrorCode, Rendering>> = {
   confirmation_unsupported: invalidToken(
     'The access token is bound to a key and needs a proof of possession',
   ),
+  revoked: invalidToken('The access token has been revoked'),
   insufficient_scope: forbidden('The access token lacks a required scope'),
   organization_mismatch: forbidden('The access token is for another organization'),
   jwks_unavailable: { status: 503, message: 'The keys of the issuer are not available' },
+  revocations_unavailable: { status: 503, message: 'The revocations of the issuer are not available' },
 }
 
 /**
@@ -72,7 +78,7 @@ const RENDERINGS: Readonly<Record<VerificationErrorCode, Rendering>> = {
 export class VerificationError extends Error {
   override readonly name = 'VerificationError'
   readonly code: VerificationErrorCode
-  /** HTTP status to answer with: 401, 403 (insufficient_scope, organization_mismatch), 503 (jwks_unavailable). */
+  /** HTTP status to answer with: 401, 403 (insufficient_scope, organization_mismatch), 503 (…_unavailable). */
   readonly status: 401 | 403 | 503
   /** Value for `WWW-Authenticate` (RFC 6750 §3); undefined with 503, where no other token would help. */
   readonly challenge: string | undefined

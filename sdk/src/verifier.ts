@@ -1,10 +1,15 @@
-import { compactVerify } from 'jose'
 import { type AccessToken, evaluateClaims, evaluateRequirements } from './access-token.ts'
-import { parseCompactJws } from './compact-jws.ts'
-import type { VerificationKey } from './key-set.ts'
-import { createLocalKeySource, createRemoteKeySource } from './key-source.ts'
-import { getRequirements, getSettings, type VerifierOptions, type VerifyOptions } from './options.ts'
-import { parseJsonObject } from './strict-json.ts'
+import { ACCESS_TOKEN } from './compact-jws.ts'
+import { createLocalKeySource, createRemoteKeySource, type KeySource } from './key-source.ts'
+import {
+  getRequirements,
+  getSettings,
+  type VerifierOptions,
+  type VerifierSettings,
+  type VerifyOptions,
+} from './options.ts'
+import { createRevocationSource, type RevocationSource } from './revocation-source.ts'
+import { readJwtAndKid } from './signed-jwt.ts'
 import { VerificationError } from './verification-error.ts'
 
 export type Verifier = {
@@ -14,10 +19,12 @@ export type Verifier = {
    */
   verify(token: string, options?: VerifyOptions): Promise<AccessToken>
   /**
-   * Fetches the issuer's keys ahead, so that the first verification need not.
-   * Rejects with `VerificationError` `jwks_unavailable`.
+   * Fetches the issuer's keys ahead, so that the first verification need not; with `revocations`, waits for the feed
+   * too. Rejects with `VerificationError` `jwks_unavailable`, or `revocations_unavailable` where `onStale` is `deny`.
    */
   preload(): Promise<void>
+  /** Ends the fetching of the revocation feed. What was fetched stays in use until it is too old. */
+  close(): void
 }
 
 /**
@@ -26,6 +33,8 @@ export type Verifier = {
  * Keys are fetched at the first verification (or `preload`), refreshed beside verification after 10 minutes,
  * and refreshed before it after 15 minutes without use. An unknown `kid` causes at most one request in 30 s.
  * While the issuer cannot be reached, the last good keys serve for `jwksMaxStaleSeconds`.
+ *
+ * With `revocations`, the issuer's feed is fetched at once and in the background; a verification never waits for it.
  *
  * A token must be for exactly one audience: `aud` is one of `audience`, or an array holding just that.
  *
@@ -43,25 +52,23 @@ export function createVerifier(options: VerifierOptions): Verifier {
           maxStaleSeconds: settings.jwksMaxStaleSeconds,
         })
       : createLocalKeySource(jwks, algorithms)
+  const revocations = settings.revocations && followRevocations(settings.revocations, settings, keySource)
 
   return {
     async verify(token, verifyOptions = {}) {
       const requirements = getRequirements(verifyOptions)
 
-      const jws = parseCompactJws(token, algorithms)
-      if (!jws.ok) throw new VerificationError(jws.reason)
-
-      const key = await keySource.find(jws.kid)
-      if (key === undefined) throw new VerificationError('unknown_key')
-      // draft-ietf-oauth-rfc8725bis §3.1: the key decides the algorithm, the token may only agree.
-      if (key.algorithm !== jws.algorithm) throw new VerificationError('algorithm_not_allowed')
-
-      const payload = parseJsonObject(await getSignedPayload(token, key))
-      if (payload === undefined) throw new VerificationError('malformed')
-
+      const { payload, kid } = await readJwtAndKid(token, ACCESS_TOKEN, { algorithms, keySource })
       const verdict = evaluateClaims(payload, settings, now() / 1000)
       if (!verdict.ok) {
         throw new VerificationError(verdict.reason, 'claim' in verdict ? { claim: verdict.claim } : {})
+      }
+
+      switch (revocations?.judge(verdict.claims, kid)) {
+        case 'revoked':
+          throw new VerificationError('revoked')
+        case 'unavailable':
+          throw new VerificationError('revocations_unavailable', { cause: revocations?.failure() })
       }
 
       const authorized = evaluateRequirements(verdict.claims, requirements)
@@ -73,19 +80,28 @@ export function createVerifier(options: VerifierOptions): Verifier {
       }
       return verdict.claims
     },
-    preload: () => keySource.preload(),
+    async preload() {
+      await Promise.all([keySource.preload(), revocations?.preload()])
+    },
+    close() {
+      revocations?.close()
+    },
   }
 }
 
-/** The payload's bytes, if the signature is right. */
-async function getSignedPayload(
-  token: string,
-  { algorithm, publicKey }: VerificationKey,
-): Promise<Uint8Array> {
-  try {
-    return (await compactVerify(token, publicKey, { algorithms: [algorithm] })).payload
-  } catch {
-    // Without its cause: nothing that saw the token goes into an error that may be logged.
-    throw new VerificationError('signature_invalid')
-  }
-}
+const followRevocations = (
+  { uri, maxStaleness, onStale }: NonNullable<VerifierSettings['revocations']>,
+  { issuer, fetch, algorithms, clockToleranceSeconds, now }: VerifierSettings,
+  keySource: KeySource,
+): RevocationSource =>
+  createRevocationSource({
+    uri,
+    issuer,
+    fetch,
+    algorithms,
+    keySource,
+    clockToleranceSeconds,
+    maxStalenessSeconds: maxStaleness,
+    onStale,
+    now,
+  })
