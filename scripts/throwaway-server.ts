@@ -19,6 +19,8 @@ export type ThrowawayServer = {
   /** Of its embedded PostgreSQL. */
   dataDir: string
   start(): Promise<void>
+  /** Another instance of the same service, on the same database. `stop` stops it too. */
+  startAnother(): Promise<{ url: string }>
   stop(): Promise<void>
   /** What the first start handed over. */
   bootstrapped(): Promise<Bootstrapped>
@@ -33,18 +35,25 @@ export async function withThrowawayServer(work: (server: ThrowawayServer) => Pro
   const dataDir = join(folder, 'data')
   const bootstrapFile = join(folder, 'bootstrap.json')
   const port = await findFreePort()
-  let child: ChildProcess | undefined
+  const url = `http://localhost:${port}`
+  let children: ChildProcess[] = []
   let log = ''
   let isEnding = false
 
-  async function start(): Promise<void> {
+  async function launch(ownPort: number): Promise<void> {
     if (isEnding) return
     const started = spawn(process.execPath, [MAIN], {
       // Nothing else of the environment: a script must not touch a database that DATABASE_URL names.
-      env: { DATA_DIR: dataDir, BOOTSTRAP_FILE: bootstrapFile, PORT: String(port), LOG_LEVEL: 'warn' },
+      env: {
+        DATA_DIR: dataDir,
+        BOOTSTRAP_FILE: bootstrapFile,
+        PORT: String(ownPort),
+        ISSUER: url,
+        LOG_LEVEL: 'warn',
+      },
       stdio: ['ignore', 'pipe', 'pipe'],
     })
-    child = started
+    children.push(started)
     const ready = Promise.withResolvers<void>()
     const timer = setTimeout(() => ready.reject(new Error('the server did not become ready')), PATIENCE_MS)
     let printed = ''
@@ -60,13 +69,24 @@ export async function withThrowawayServer(work: (server: ThrowawayServer) => Pro
   }
 
   async function stop(): Promise<void> {
-    if (!child || child.exitCode !== null || child.signalCode !== null) return
-    const stopping = child
+    const stopping = children
+    children = []
+    for (const each of stopping.toReversed()) await stopOne(each)
+  }
+
+  async function stopOne(stopping: ChildProcess): Promise<void> {
+    if (stopping.exitCode !== null || stopping.signalCode !== null) return
     stopping.kill('SIGTERM')
     const timer = setTimeout(() => stopping.kill('SIGKILL'), PATIENCE_MS)
     const [code] = await once(stopping, 'exit')
     clearTimeout(timer)
     strictEqual(code, 0, `the server ended with exit code ${code}`)
+  }
+
+  async function startAnother(): Promise<{ url: string }> {
+    const ownPort = await findFreePort()
+    await launch(ownPort)
+    return { url: `http://localhost:${ownPort}` }
   }
 
   async function cleanUp(): Promise<void> {
@@ -84,7 +104,7 @@ export async function withThrowawayServer(work: (server: ThrowawayServer) => Pro
   try {
     const bootstrapped = async () => JSON.parse(await readFile(bootstrapFile, 'utf8')) as Bootstrapped
     await Promise.race([
-      work({ url: `http://localhost:${port}`, dataDir, start, stop, bootstrapped }),
+      work({ url, dataDir, start: () => launch(port), startAnother, stop, bootstrapped }),
       interrupted.promise,
     ])
     await cleanUp()

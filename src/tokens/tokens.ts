@@ -2,78 +2,16 @@
 import * as v from 'valibot'
 import { notFound } from '../errors.ts'
 import { revocationReason } from '../keys/resource.ts'
-import { type Actor, change, differences, list, type Operation, read } from '../management/operation.ts'
-import { environment, id, isoOf, moment, timestamp } from '../management/wire.ts'
-import { createTokenStore, type Revocation, type TokenRow } from './store.ts'
+import { type Actor, change, list, type Operation, read } from '../management/operation.ts'
+import { id, moment } from '../management/wire.ts'
+import { describe, Token, toWire } from './resource.ts'
+import { revokeIssued } from './revocation.ts'
+import { createTokenStore, type TokenRow, type TokenStore } from './store.ts'
 
-const STATUSES = ['active', 'expired', 'revoked'] as const
-
-const Token = v.pipe(
-  v.strictObject({
-    jti: id('token'),
-    issued_at: timestamp(),
-    expires_at: timestamp(),
-    key_id: v.pipe(id('key'), v.description('The key that was exchanged for it.')),
-    client_id: id('client'),
-    organization_id: v.pipe(id('organization'), v.description('Whom it was minted for.')),
-    environment: environment(),
-    scopes: v.array(v.string()),
-    audience: v.string(),
-    kid: v.pipe(v.string(), v.description('The key that signed it.')),
-    client_ip: v.pipe(v.nullable(v.string()), v.description('Where it was asked for from.')),
-    request_id: v.string(),
-    status: v.pipe(
-      v.picklist(STATUSES),
-      v.description('`expired` once its time is over, whether or not it was revoked before.'),
-    ),
-    revoked_at: v.pipe(
-      v.nullable(timestamp()),
-      v.description(
-        'When it was revoked, by itself or with the key that minted or signed it. Of a token revoked by itself, it is ' +
-          'known until some time after it expires; the audit trail keeps it.',
-      ),
-    ),
-    revocation_reason: v.nullable(v.string()),
-  }),
-  v.title('Token'),
-  v.description('The record of a token that was minted. The token itself is not kept.'),
-)
-
-function toWire(row: TokenRow, revocation: Revocation | undefined, now: Date) {
-  return {
-    jti: row.jti,
-    issued_at: isoOf(row.issuedAt),
-    expires_at: isoOf(row.expiresAt),
-    key_id: row.keyId,
-    client_id: row.clientId,
-    organization_id: row.organizationId,
-    environment: row.environment,
-    scopes: row.scopes,
-    audience: row.audience,
-    kid: row.kid,
-    client_ip: row.clientIp,
-    request_id: row.requestId,
-    status: statusOf(row, revocation, now),
-    revoked_at: isoOf(revocation?.revokedAt ?? null),
-    revocation_reason: revocation?.reason ?? null,
-  }
-}
-
-function statusOf(row: TokenRow, revocation: Revocation | undefined, now: Date): (typeof STATUSES)[number] {
-  if (row.expiresAt <= now) return 'expired'
-  return revocation ? 'revoked' : 'active'
-}
-
-type Store = ReturnType<typeof createTokenStore>
-
-async function getToken(store: Store, parameters: Readonly<Record<string, string>>): Promise<TokenRow> {
+async function getToken(store: TokenStore, parameters: Readonly<Record<string, string>>): Promise<TokenRow> {
   const row = await store.find(parameters.jti ?? '')
   if (!row) throw notFound()
   return row
-}
-
-async function describe(store: Store, row: TokenRow, { actor, now }: { actor: Actor; now: Date }) {
-  return toWire(row, (await store.findRevocations([row], actor)).get(row.jti), now)
 }
 
 const tag = 'Tokens'
@@ -132,10 +70,12 @@ export const tokenOperations: readonly Operation[] = [
     tag,
     summary: 'Revoke an issued token',
     description:
-      'Whoever the token is for may revoke it, and whoever minted it. This API refuses it from then on; an API that ' +
-      'verifies offline accepts it until it expires, unless it asks. Of a token that is revoked or has expired ' +
-      'already, nothing changes.',
+      'Whoever the token is for may revoke it, and whoever minted it. With it end the tokens that were had for it by ' +
+      'token exchange. This API refuses it from then on; an API that verifies offline accepts it until it expires, ' +
+      'unless it asks (`POST /oauth2/introspect`) or reads the revocation feed. Of a token that was revoked so already, or ' +
+      'has expired, nothing changes.',
     scope: 'signet:tokens:revoke',
+    revokes: true,
     resource: Token,
     body: v.strictObject({
       reason: revocationReason(),
@@ -144,9 +84,7 @@ export const tokenOperations: readonly Operation[] = [
     async change({ transaction, actor, parameters, body, now }) {
       const store = createTokenStore(transaction)
       const row = await getToken(store, parameters)
-      const before = await describe(store, row, { actor, now })
-      if (before.status === 'active') await store.revoke(row, body.reason)
-      const after = await describe(store, row, { actor, now })
+      const { after, change } = await revokeIssued(store, row, { actor, now, reason: body.reason })
       return {
         resource: after,
         change: {
@@ -154,7 +92,7 @@ export const tokenOperations: readonly Operation[] = [
           organizationId: actor.isPlatform ? row.organizationId : actor.organizationId,
           action: 'token.revoke',
           targetId: row.jti,
-          ...differences(before, after),
+          ...change,
         },
       }
     },
@@ -172,7 +110,7 @@ type Narrowed = {
  * Undefined: to nothing.
  */
 async function narrow(
-  store: Store,
+  store: TokenStore,
   actor: Actor,
   query: {
     client_id?: string | undefined
