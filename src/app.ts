@@ -17,6 +17,7 @@ import { describeOperation } from './management/describe.ts'
 import type { Operation } from './management/operation.ts'
 import { type ManagementDependencies, managementRoutes } from './management/routes.ts'
 import type { ClientAddress } from './network/client-address.ts'
+import { metadataRoutes, type OAuthDependencies, oauthDescriptions, oauthRoutes } from './oauth/routes.ts'
 import { jwksDescriptions, jwksRoutes } from './signing/routes.ts'
 import type { Signer } from './signing/signer.ts'
 
@@ -25,6 +26,7 @@ export function createApp(dependencies: {
   issuer: string
   clientAddress: ClientAddress
   exchange: Exchange
+  oauth: Omit<OAuthDependencies, 'exchange'>
   selfService: SelfService
   /** For the audit trail, of key self-service; management has its own. */
   onKeyRefused: (refused: Refused) => void
@@ -34,14 +36,15 @@ export function createApp(dependencies: {
   /** Whether tokens can be minted; undefined when they can, else why not. */
   findUnreadiness: () => Promise<string | undefined>
 }): Hono<RequestEnv> {
-  const { exchange, selfService, onKeyRefused, operations, management, signer, findUnreadiness, issuer } =
-    dependencies
+  const { exchange, oauth, selfService, onKeyRefused, operations, management, signer, issuer } = dependencies
   const app = new Hono<RequestEnv>()
   app.use(requestContext(dependencies))
   app.onError((error, c) => renderError(c, error))
   app.notFound((c) => renderError(c, notFound()))
 
   app.route('/', exchangeRoutes(exchange))
+  app.route('/', oauthRoutes({ ...oauth, exchange }, issuer))
+  app.route('/', metadataRoutes({ signer, signingAlgorithm: oauth.signingAlgorithm }, issuer))
   app.route('/', selfServiceRoutes(selfService, onKeyRefused))
   app.route('/', managementRoutes(operations, management))
   app.route('/', jwksRoutes(signer))
@@ -50,6 +53,7 @@ export function createApp(dependencies: {
     documentRoutes({
       descriptions: [
         ...exchangeDescriptions,
+        ...oauthDescriptions(issuer),
         ...selfServiceDescriptions,
         ...jwksDescriptions,
         ...operations.map(describeOperation),
@@ -64,7 +68,7 @@ export function createApp(dependencies: {
   resource(app, '/livez', { GET: (c) => c.json({ status: 'live' }, 200, { 'Cache-Control': 'no-store' }) })
   resource(app, '/readyz', {
     async GET(c) {
-      const reason = await findUnreadiness()
+      const reason = await dependencies.findUnreadiness()
       const status = reason === undefined ? 200 : 503
       const body = reason === undefined ? { status: 'ready' } : { status: 'not_ready', reason }
       return c.json(body, status, {

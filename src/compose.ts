@@ -8,24 +8,23 @@ import { bootstrap, type HandOver } from './bootstrap.ts'
 import { createClientOperations } from './clients/clients.ts'
 import { type Clock, inTime, systemClock } from './clock.ts'
 import type { Config } from './config.ts'
-import {
-  answers,
-  connectAsNobody,
-  connectAsPlatform,
-  type DatabaseTarget,
-  disconnect,
-} from './database/database.ts'
+import { answers, connectAsPlatform, type DatabaseTarget } from './database/database.ts'
 import { withMigratedDatabase } from './database/migrate.ts'
+import type { Environment } from './database/schema.ts'
 import { createTransactions } from './database/transaction.ts'
 import { createDelegations } from './delegations/delegations.ts'
 import { delegationOperations } from './delegations/operations.ts'
 import { createDelegationStore } from './delegations/store.ts'
+import { issuerOf } from './exchange/claims.ts'
 import { createExchange } from './exchange/exchange.ts'
+import { createAssertions } from './keys/assertion.ts'
+import { createAuthenticateClient } from './keys/client-authentication.ts'
 import { createKeyFormat } from './keys/key-format.ts'
 import { createKeys } from './keys/keys.ts'
 import { createKeyOperations } from './keys/operations.ts'
+import { createProve } from './keys/proof.ts'
 import { createSelfService } from './keys/self-service.ts'
-import { createCredentialStore } from './keys/store.ts'
+import { createAssertionStore, createCredentialStore, forgetAssertions } from './keys/store.ts'
 import { ADMISSION_SETTINGS, createAdmission } from './ledger/admission.ts'
 import { createLedger } from './ledger/ledger.ts'
 import { usageOperations } from './ledger/operations.ts'
@@ -41,10 +40,16 @@ import { sourceOf } from './network/address.ts'
 import { createClientAddress } from './network/client-address.ts'
 import { createThrottle } from './network/throttle.ts'
 import { organizationOperations } from './organizations/organizations.ts'
+import { connectPools } from './pools.ts'
 import { createSigningKeyOperations } from './signing/operations.ts'
 import { createSealing } from './signing/sealing.ts'
 import { createSigner, ensureSigningKeys } from './signing/signer.ts'
 import { createSigningKeyStore } from './signing/store.ts'
+import { createInspectToken } from './tokens/inspection.ts'
+import { createRevokeToken } from './tokens/revocation.ts'
+import { createRevocationFeed, FEED_POLL_MILLISECONDS } from './tokens/revocation-feed.ts'
+import { createInspectionStore } from './tokens/store.ts'
+import { createReadToken } from './tokens/token-reader.ts'
 import { tokenOperations } from './tokens/tokens.ts'
 
 const CACHE_SIZE = 20_000
@@ -54,6 +59,7 @@ const DENIALS_PER_MINUTE = 1000
 const FAILED_TOKENS = 10
 /** A share is an organization's in management, a client's in what keys do for themselves. */
 const TRANSACTIONS = { deadlineMilliseconds: 4_000, maxPending: 1000, maxPendingPerShare: 100 }
+const MINUTE = 60_000
 const HOUR = 3_600_000
 /** How long another instance's change to the signing keys may go unseen where nothing points it out. */
 const SIGNING_KEY_REFRESH = 30_000
@@ -78,6 +84,7 @@ export type ServiceOptions = {
     | 'trustedProxies'
     | 'failedAuthenticationsPerMinute'
     | 'fourEyes'
+    | 'acceptTokenEndpointAudience'
   >
   target: DatabaseTarget
   keyEncryptionKeys: readonly Uint8Array[]
@@ -92,25 +99,15 @@ export function compose(options: ServiceOptions): Service {
   const { config, target, log, now = systemClock } = options
   const reportAs = (what: string) => (error: unknown) => log.error({ err: error }, what)
 
-  // Each kind of work has connections of its own: what is slow in one cannot starve the other.
-  const lookups = connectAsPlatform(target, { max: 4, statementTimeoutMilliseconds: 500 })
+  const pools = connectPools(target)
+  const { lookups, settling, background } = pools
   const admission = createAdmission(() =>
     connectAsPlatform(target, { max: 3, statementTimeoutMilliseconds: 500, settings: ADMISSION_SETTINGS }),
   )
-  const settling = connectAsPlatform(target, { max: 2, statementTimeoutMilliseconds: 500 })
-  const background = connectAsPlatform(target, {
-    max: 1,
-    statementTimeoutMilliseconds: 10_000,
-    settings: { lock_timeout: '200ms' },
-  })
+  const inTransaction = createTransactions(pools.managing, TRANSACTIONS)
+  const inOwnTransaction = createTransactions(pools.selfServing, TRANSACTIONS)
 
-  // Management: sees nothing until a transaction says whose it is.
-  const managing = connectAsNobody(target, { max: 4, statementTimeoutMilliseconds: 2_000 })
-  const inTransaction = createTransactions(managing, TRANSACTIONS)
-  // The same for what keys do for themselves: nobody who floods that with a key keeps others from revoking it.
-  const selfServing = connectAsNobody(target, { max: 2, statementTimeoutMilliseconds: 2_000 })
-  const inOwnTransaction = createTransactions(selfServing, TRANSACTIONS)
-
+  const issuerOfEnvironment = (environment: Environment) => issuerOf(config.issuer, environment)
   const keyFormat = createKeyFormat(config.keyVendor)
   const sealing = createSealing(options.keyEncryptionKeys)
   const signer = createSigner({
@@ -141,13 +138,36 @@ export function compose(options: ServiceOptions): Service {
   const denials = createThrottle(DENIALS_PER_MINUTE)
   const performChange = createPerformChange({ inTransaction, record: recordEvent })
 
+  const assertions = createAssertions({
+    store: createAssertionStore(lookups, settling),
+    cacheSize: CACHE_SIZE,
+    now,
+    issuerOf: issuerOfEnvironment,
+    acceptsTokenEndpoint: config.acceptTokenEndpointAudience,
+    log,
+  })
+  const prove = createProve({ keyFormat, keys, assertions })
+  const readToken = createReadToken({
+    jwks: (environment) => signer.jwks(environment)?.set,
+    issuerOf: issuerOfEnvironment,
+  })
+  const revokeToken = createRevokeToken({ inTransaction: inOwnTransaction, record: recordEvent })
+  const inspectToken = createInspectToken({ readToken, store: createInspectionStore(pools.inspecting), now })
+  const feed = createRevocationFeed({
+    connect: (pool) => connectAsPlatform(target, pool),
+    signer,
+    issuerOf: issuerOfEnvironment,
+    now,
+    onFailure: reportAs('the revocation feed could not be read'),
+  })
+
   const exchange = createExchange({
-    keyFormat,
-    keys,
+    prove,
     delegations: createDelegations({
       store: createDelegationStore(lookups, settling),
       cacheSize: CACHE_SIZE,
     }),
+    inspectToken,
     signer,
     ledger,
     usage,
@@ -193,6 +213,17 @@ export function compose(options: ServiceOptions): Service {
       issuer: config.issuer,
       clientAddress: createClientAddress(config.trustedProxies),
       exchange,
+      oauth: {
+        signingAlgorithm: config.signingAlgorithm,
+        authenticateClient: createAuthenticateClient({ prove, failures, now }),
+        readToken,
+        inspectToken,
+        revokeToken: (request) => feed.follow(revokeToken(request)),
+        feed,
+        signer,
+        now,
+        onRefused: refusals.record,
+      },
       selfService: createSelfService({
         keyFormat,
         keys,
@@ -217,6 +248,7 @@ export function compose(options: ServiceOptions): Service {
         }),
         inTransaction,
         performChange,
+        followRevocation: feed.follow,
         cursors: createCursors(options.keyEncryptionKeys),
         onRefused: refusals.recordRequest,
       },
@@ -246,7 +278,10 @@ export function compose(options: ServiceOptions): Service {
       every(HOUR, 'ledger partitions', () => ensureLedgerPartitions(ledgerStore, now()))
       every(HOUR, 'ledger retention', () => dropOldLedger(ledgerStore, now()))
       every(HOUR, 'idempotency keys', () => forgetAnswers(background))
+      every(MINUTE, 'client assertions', () => forgetAssertions(background))
       every(SIGNING_KEY_REFRESH, 'signing keys', () => signer.refresh())
+      await feed.refresh()
+      every(FEED_POLL_MILLISECONDS, 'revocation feed', () => feed.refresh())
       started = true
     },
 
@@ -256,7 +291,8 @@ export function compose(options: ServiceOptions): Service {
       await admission.close()
       await inTime(usage.close(), 2000).catch(reportAs('usage was not written'))
       await inTime(refusals.close(), 2000).catch(reportAs('refusals were not written'))
-      await Promise.all([lookups, settling, managing, selfServing, background].map(disconnect))
+      await feed.close()
+      await pools.disconnectAll()
     },
   }
 }

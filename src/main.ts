@@ -133,5 +133,7 @@ It belongs to organization ${operator.organization_id}, client ${operator.client
   console.log(`Mint a first token with the demo organization's sandbox key:
 
   curl -sS ${urlOf(config)}/v2/auth/token -H 'Authorization: Bearer ${demo.key}' -H 'Content-Type: application/json' -d '${JSON.stringify(body)}'
+
+An OAuth client uses that key as the secret of ${demo.client_id} (docs/oauth.md).
 `)
 }

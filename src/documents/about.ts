@@ -14,30 +14,37 @@ export const INFO = {
   title: 'Signet',
   version: manifest.version,
   summary: SUMMARY,
-  description: `**Two kinds of credentials.** A *key* authenticates \`/v2/auth/*\`; an *access token* with management scopes
-(\`signet:…\`), of the production issuer, authenticates the rest of \`/v2\`. A token is minted with a key:
-\`POST /v2/auth/token\`.
+  description: `**Two kinds of credentials.** A *key* authenticates \`/v2/auth/*\` and, as the secret of its client, \`/oauth2/*\`; an
+*access token* with management scopes (\`signet:…\`), of the production issuer, authenticates the rest of \`/v2\`. A
+token is minted with a key: \`POST /v2/auth/token\`, or, for OAuth clients, \`POST /oauth2/token\`.
+
+**Two issuers.** Production and sandbox have their own keys, key sets and OAuth endpoints; the sandbox’s paths begin with
+\`/sandbox\`.
 
 **Tenants.** The tokens of the platform organization act on every organization, all others on their own. What belongs
 to another organization answers like what does not exist.
 
 **Requests.** JSON in UTF-8, at most 16 KiB; unknown members, duplicate names and unknown query parameters are refused.
-Every \`POST\` and \`PATCH\` of the management API takes an \`Idempotency-Key\`.
+OAuth’s endpoints take forms, of which they ignore what they do not know, and the query. Every \`POST\` and \`PATCH\` of the management API takes an \`Idempotency-Key\`.
 
 **Answers.** Members in \`snake_case\`, moments in RFC 3339 UTC. Answers may gain members: do not refuse those you do not
 know. Lists answer \`{ "data": […], "next_cursor": … }\`, the newest first; send \`next_cursor\` as \`cursor\`, with the same
 filters, for the next page. \`GET\` resources take \`HEAD\`; a method that a resource does not have is answered with 405
 and \`Allow\`.
 
-**Errors** are \`application/problem+json\` (RFC 9457); \`error.code\` is for programs. What was sent is never repeated.`,
+**Errors** are \`application/problem+json\` (RFC 9457), of which \`error.code\` is for programs; those of OAuth’s endpoints
+are what OAuth clients understand (RFC 6749 §5.2). What was sent is never repeated.`,
   license: { name: 'Apache-2.0', identifier: manifest.license },
 }
 
 /** The sections, in their order. */
 export const TAGS: Readonly<Record<string, string>> = {
   Authentication: 'The exchange of a key for an access token.',
+  OAuth: 'The same exchange, introspection and revocation, as OAuth clients and gateways know them.',
   'Key self-service': 'What a key may learn and do about itself.',
-  Verification: 'The public keys with which any API verifies access tokens offline.',
+  Verification:
+    'What any API needs to verify access tokens offline: the public keys, the metadata of the issuers, and what has ' +
+    'been revoked.',
   Organizations: 'Tenants. Each owns clients; the platform organization operates the service.',
   Clients:
     'Integrations of an organization, each in one environment, with what their keys may have minted. A production ' +

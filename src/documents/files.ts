@@ -15,7 +15,9 @@ const GUIDES = {
     'Management',
     'organizations, clients, keys, delegations: how they are managed and why so',
   ],
+  'oauth.md': ['OAuth', 'both issuers for OAuth clients and gateways: tokens, introspection, revocation'],
   'http-api.md': ['HTTP API', 'the exchange, errors and the format of keys, in prose'],
+  'revocation-feed.md': ['Revocation feed', 'how verifiers learn of revocations: format, bounds, code'],
   'operations.md': ['Operations', 'configuration, databases, keys and limits, for who runs it'],
   'architecture.md': ['Architecture', 'how it keeps its promises'],
 } as const
@@ -82,8 +84,8 @@ function llmsText(issuer: string): string {
 
 > ${SUMMARY}
 
-A key of a client authenticates \`POST /v2/auth/token\`, which answers with an access token (RFC 9068, a JWT). Any API
-verifies it offline with the key set of its issuer. Tokens with management scopes (\`signet:…\`) authenticate the
+A key of a client authenticates \`POST /v2/auth/token\`, which answers with an access token (RFC 9068, a JWT); OAuth
+clients use \`POST /oauth2/token\`. Any API verifies it offline with the key set of its issuer. Tokens with management scopes (\`signet:…\`) authenticate the
 management API under \`/v2\`.
 
 ## API
@@ -92,6 +94,10 @@ management API under \`/v2\`.
 - [OpenAPI 3.1 document](${issuer}/openapi.json): the same for programs
 - [Key set, production](${issuer}/.well-known/jwks.json): verifies production tokens
 - [Key set, sandbox](${issuer}/sandbox/.well-known/jwks.json): verifies sandbox tokens
+- [Metadata, production](${issuer}/.well-known/oauth-authorization-server): the OAuth endpoints of the production issuer
+- [Metadata, sandbox](${issuer}/.well-known/oauth-authorization-server/sandbox): those of the sandbox issuer
+- [Revocation feed, production](${issuer}/oauth2/revocations): what verifiers must refuse before it expires, as a signed JWT
+- [Revocation feed, sandbox](${issuer}/sandbox/oauth2/revocations): the same for the sandbox
 
 ## Guides
 

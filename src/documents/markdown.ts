@@ -2,6 +2,8 @@
 import type { JsonSchema } from '../http/json-schema.ts'
 import type { OpenApiDocument, OpenApiOperation, OpenApiResponse } from '../http/openapi.ts'
 
+const FORM = 'application/x-www-form-urlencoded'
+
 type About = { title: string; version: string; summary: string; description: string }
 
 export function toMarkdown(
@@ -43,7 +45,7 @@ function describe(method: string, path: string, operation: OpenApiOperation): st
     typeOf(schema),
     [text, restrictionsOf(schema)].filter(Boolean).join(' '),
   ])
-  const body = requestBody?.content['application/json']
+  const [[type, body] = []] = Object.entries(requestBody?.content ?? {})
   return joined(
     `### ${method} ${path}`,
     `${summary}. ${authenticationOf(security)}`,
@@ -51,9 +53,9 @@ function describe(method: string, path: string, operation: OpenApiOperation): st
     rows.length > 0 && table(['parameter', 'in', 'required', 'type', ''], rows),
     body &&
       joined(
-        `Body (\`application/json\`${requestBody?.required ? '' : ', may be left out'}):`,
+        `Body (\`${type}\`${requestBody?.required ? '' : ', may be left out'}):`,
         body.schema && membersOf(body.schema),
-        fence(body.example),
+        type === FORM ? formFence(body.example) : fence(body.example),
       ),
     table(
       ['status', 'body', ''],
@@ -69,9 +71,10 @@ function describe(method: string, path: string, operation: OpenApiOperation): st
 
 function authenticationOf(security: OpenApiOperation['security']): string {
   if (security.length === 0) return 'No authentication.'
-  return security.some((scheme) => 'key' in scheme)
-    ? 'Authenticated by a key.'
-    : 'Authenticated by an access token.'
+  const ofAny = (name: string) => security.some((scheme) => name in scheme)
+  if (ofAny('client'))
+    return 'Authenticated by a client: `client_secret_basic`, `client_secret_post` or `private_key_jwt`.'
+  return ofAny('key') ? 'Authenticated by a key.' : 'Authenticated by an access token.'
 }
 
 const contentOf = ({ content = {} }: OpenApiResponse): string =>
@@ -141,5 +144,12 @@ const row = (cells: readonly string[]): string => `| ${cells.map(cell).join(' | 
 const table = (head: readonly string[], rows: readonly (readonly string[])[]): string =>
   [row(head), row(head.map(() => '---')), ...rows.map(row)].join('\n')
 const fence = (value: unknown): string => `\`\`\`json\n${JSON.stringify(value, undefined, 2)}\n\`\`\``
+/** One parameter a line; a list is a parameter that stands several times. */
+const formFence = (value: unknown): string => {
+  const pairs = Object.entries(value ?? {}).flatMap(([name, values]) =>
+    [values].flat().map((each) => new URLSearchParams({ [name]: String(each) }).toString()),
+  )
+  return `\`\`\`\n${pairs.join('\n&')}\n\`\`\``
+}
 const joined = (...parts: readonly (string | undefined | false)[]): string =>
   parts.filter(Boolean).join('\n\n')

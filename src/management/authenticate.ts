@@ -11,11 +11,14 @@ import { enterPlatform, enterTenant, findStanding } from './store.ts'
 
 /** What a verified token says of its bearer. */
 export type Bearer = {
-  jti: string
+  /** Its own, and those of the tokens that it was had for. */
+  jtis: readonly string[]
   clientId: string
   keyId: string
   organizationId: string
   scopes: readonly string[]
+  /** Unix time, seconds. */
+  issuedAt: number
 }
 
 export type Authenticate = (
@@ -81,11 +84,12 @@ export function createAuthenticate(options: {
       // A partner's token is for the business of whoever delegated, never for its administration.
       if (claims.partner_id !== undefined) throw invalidToken()
       return {
-        jti: claims.jti,
+        jtis: [claims.jti, ...(claims.subject_jtis ?? [])],
         clientId: claims.client_id,
         keyId: claims.key_id,
         organizationId: claims.organization_id,
         scopes: claims.scope.split(' '),
+        issuedAt: claims.iat,
       }
     } catch (error) {
       if (!(error instanceof VerificationError)) throw error
@@ -126,8 +130,8 @@ export async function enter(
 
 /**
  * A token outlives what it was minted by; here it does not count any more once it, its key's tokens, its client or its
- * organization has been revoked or suspended (ApiError `invalid_token`), or its client has lost the scope
- * (`insufficient_scope`). For a transaction that has been entered.
+ * organization has been revoked or suspended since it was issued (ApiError `invalid_token`), or its client has lost the
+ * scope (`insufficient_scope`). For a transaction that has been entered.
  */
 export async function checkStanding(
   transaction: Transaction,
@@ -139,6 +143,7 @@ export async function checkStanding(
     !standing ||
     standing.isTokenRevoked ||
     standing.areTokensRevoked ||
+    standing.isCutOff ||
     (standing.clientStatus !== 'active' && standing.isClientOthers) ||
     standing.organizationStatus !== 'active'
   )

@@ -90,6 +90,8 @@ type Common = {
   scope: ManagementScope
   /** Refused to all other organizations. */
   isPlatformOnly?: boolean
+  /** Whether it may end tokens that were issued: then its answer waits, a bounded time, until the revocation feed knows. */
+  revokes?: boolean
   /** What it may answer beyond what every operation may. */
   errors?: readonly ErrorCode[]
 }

@@ -30,6 +30,8 @@ export type ManagementDependencies = {
   /** On connections that see no tenant before they are told whose they are. */
   inTransaction: InTransaction
   performChange: PerformChange
+  /** What the change resolves to, once the revocation feed has what it revoked. */
+  followRevocation: <Answer>(change: Promise<Answer>) => Promise<Answer>
   cursors: Cursors
   onRefused: (refusal: ManagementRefusal) => void
 }
@@ -65,7 +67,7 @@ export function managementRoutes(
   operations: readonly Operation[],
   dependencies: ManagementDependencies,
 ): Hono<RequestEnv> {
-  const { authenticate, inTransaction, performChange, cursors, onRefused } = dependencies
+  const { authenticate, inTransaction, performChange, followRevocation, cursors, onRefused } = dependencies
   const app = new Hono<RequestEnv>()
   for (const [path, ofPath] of Map.groupBy(operations, (operation) => operation.path)) {
     const handlers = ofPath.map((operation) => [operation.method, handle(operation)])
@@ -148,7 +150,7 @@ export function managementRoutes(
     const { clientAddress, requestId, issuer } = c.var
     const text = await readOptionalJsonText(c)
     const prepared = (does.prepare && (await prepareFor(operation, does.prepare, bearer))) as never
-    const answer = await performChange(
+    const changing = performChange(
       {
         method: operation.method,
         template: operation.path,
@@ -181,7 +183,7 @@ export function managementRoutes(
         problemOf: (refusal) => problemBody(refusal, { issuer, requestId }),
       },
     )
-    return sendChange(c, answer)
+    return sendChange(c, await (operation.revokes ? followRevocation(changing) : changing))
   }
 }
 

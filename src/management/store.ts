@@ -1,8 +1,9 @@
 /** The SQL of the management API's frame: whose transaction it is, and what was answered to an Idempotency-Key. */
-import { and, arrayContains, eq, exists, gt, isNull, lt, ne, or, sql } from 'drizzle-orm'
+import { and, arrayContains, eq, exists, gt, inArray, isNull, lt, ne, or, sql } from 'drizzle-orm'
 import type { PgTable } from 'drizzle-orm/pg-core'
-import type { Database } from '../database/database.ts'
-import { clients, idempotencyKeys, keys, organizations, revokedTokens } from '../database/schema.ts'
+import { type Database, deleteInParts } from '../database/database.ts'
+import { idempotencyKeys, revokedTokens } from '../database/records.ts'
+import { clients, keys, organizations } from '../database/schema.ts'
 import type { Transaction } from '../database/transaction.ts'
 import { ApiError } from '../errors.ts'
 import type { Actor } from './operation.ts'
@@ -33,8 +34,17 @@ const isOthers = (table: PgTable) => sql`${table}.xmin is distinct from pg_curre
 /** What the database says of the bearer of a token, in its own tenant's transaction; undefined: there is none. */
 export async function findStanding(
   transaction: Transaction,
-  token: { jti: string; keyId: string; clientId: string; organizationId: string },
+  token: {
+    jtis: readonly string[]
+    keyId: string
+    clientId: string
+    organizationId: string
+    issuedAt: number
+  },
 ) {
+  const isCutOff = (table: typeof clients | typeof organizations) =>
+    sql`${table.tokensRevokedAt} >= to_timestamp(${token.issuedAt}) and ${isOthers(table)}`
+
   const [row] = await transaction
     .select({
       clientStatus: clients.status,
@@ -45,12 +55,14 @@ export async function findStanding(
       // Who has just ended what their own right came from had it until then: rows that this very transaction has written
       // count as they were.
       areTokensRevoked: sql<boolean>`${keys.tokensRevokedAt} is not null and ${isOthers(keys)}`,
+      // What stopped the client or the organization revoked what was issued until then, and does so when it goes on.
+      isCutOff: sql<boolean>`coalesce(${isCutOff(clients)} or ${isCutOff(organizations)}, false)`,
       isClientOthers: sql<boolean>`${isOthers(clients)}`,
       isTokenRevoked: exists(
         transaction
           .select({ jti: revokedTokens.jti })
           .from(revokedTokens)
-          .where(and(eq(revokedTokens.jti, token.jti), isOthers(revokedTokens))),
+          .where(and(inArray(revokedTokens.jti, [...token.jtis]), isOthers(revokedTokens))),
       ).mapWith(Boolean),
       now: sql`now()`.mapWith((value: string) => new Date(value)),
     })
@@ -175,16 +187,5 @@ export async function keepAnswer(
 }
 
 /** Deletes what nobody may replay any more. */
-export async function forgetAnswers(database: Database): Promise<void> {
-  // In parts, so that however many there are, each part is done within a statement's time.
-  const old = database
-    .select({ ctid: sql`ctid` })
-    .from(idempotencyKeys)
-    .where(lt(idempotencyKeys.createdAt, sql`now() - ${DAY}::interval`))
-    .limit(10_000)
-  let deleted: number
-  do {
-    const result = await database.delete(idempotencyKeys).where(sql`ctid in ${old}`)
-    deleted = result.count
-  } while (deleted > 0)
-}
+export const forgetAnswers = (database: Database): Promise<void> =>
+  deleteInParts(database, idempotencyKeys, lt(idempotencyKeys.createdAt, sql`now() - ${DAY}::interval`))

@@ -51,6 +51,7 @@ const BODIES: Record<string, object | undefined> = {
   revokeClient: undefined,
   createKey: undefined,
   revokeKey: undefined,
+  replaceClientJwks: { keys: [] },
   createDelegation: {
     organization_id: victim.client.organizationId,
     partner_id: partner.client.organizationId,

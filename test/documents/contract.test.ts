@@ -51,6 +51,30 @@ test('what the document says is no violation', () => {
   expect(violations(405, problem('method_not_allowed', 405), { method: 'PUT' })).toEqual([])
 })
 
+test('what an endpoint of OAuth refuses has OAuth’s form, and a path that is none that of problems', () => {
+  const refusal = { error: 'invalid_client', error_description: 'No.' }
+  const headers = { 'www-authenticate': 'Basic', 'cache-control': 'no-store', pragma: 'no-cache' }
+  const asked = { method: 'POST', path: '/oauth2/token', type: 'application/json', headers }
+  expect(violations(401, refusal, asked)).toEqual([])
+  expect(violations(405, { ...refusal, error: 'invalid_request' }, { ...asked, method: 'GET' })).toEqual([])
+  expect(violations(404, problem('not_found', 404), { path: '/oauth2/authorize' })).toEqual([])
+
+  for (const broken of [
+    violations(401, { ...refusal, error: 'invalid_scope' }, asked),
+    violations(401, { ...refusal, error: 'made_up' }, asked),
+    violations(401, { ...refusal, error_description: 'Say "no".' }, asked),
+    violations(401, refusal, { ...asked, headers: { 'www-authenticate': 'Basic', pragma: 'no-cache' } }),
+    violations(401, problem('invalid_key', 401), { ...asked, type: 'application/problem+json' }),
+    violations(405, problem('method_not_allowed', 405), {
+      ...asked,
+      method: 'GET',
+      type: 'application/problem+json',
+    }),
+    violations(403, refusal, asked),
+  ])
+    expect(broken).toHaveLength(1)
+})
+
 test.each([
   ['a status', violations(202, ORGANIZATION)],
   ['a media type', violations(200, ORGANIZATION, { type: 'text/plain' })],

@@ -18,4 +18,10 @@ test('requests made from the document are answered as it says', async () => {
   expect(violations).toEqual([])
   expect(sent).toBe(400)
   expect(counts.size).toBeGreaterThan(30)
+  // Forms and clients' credentials are made well enough to get somewhere.
+  const succeeded = [...counts].filter(([, ofOperation]) => ofOperation.has(200)).map(([name]) => name)
+  for (const path of ['token', 'introspect', 'revoke'])
+    expect(succeeded).toEqual(
+      expect.arrayContaining([`POST /oauth2/${path}`, `POST /sandbox/oauth2/${path}`]),
+    )
 })

@@ -79,10 +79,12 @@ describe.each(operations)('$name', ({ path, operation }) => {
     )
     expect(contents.length).toBeGreaterThan(0)
     for (const [type, { schema, example, examples }] of contents) {
-      if (!type.endsWith('json')) continue
+      if (!/json$|form-urlencoded$/.test(type)) continue
       expect(schema, type).toBeDefined()
       const values = examples
-        ? Object.keys(examples).map((code) => document.components.examples[code]?.value)
+        ? Object.values(examples).map(
+            ({ $ref }) => document.components.examples[$ref.split('/').at(-1) ?? '']?.value,
+          )
         : [example]
       for (const value of values) {
         expect(value).toBeDefined()
@@ -92,13 +94,84 @@ describe.each(operations)('$name', ({ path, operation }) => {
   })
 })
 
-test.each(authenticated)('$name says how it refuses: 401, 403, 429, as problems', ({ operation }) => {
-  for (const status of [401, 403, 429]) {
-    const refusal = operation.responses[status]
-    expect(Object.keys(refusal?.content ?? {}), String(status)).toEqual(['application/problem+json'])
+const ofOAuth = authenticated.filter(({ operation }) => operation.security.some(({ client }) => client))
+const others = authenticated.filter((each) => !ofOAuth.includes(each))
+
+const expectRefusals = (
+  { responses }: OpenApiOperation,
+  statuses: readonly number[],
+  type: string,
+  schema: string,
+) => {
+  for (const status of statuses) {
+    const { content = {} } = responses[status] ?? {}
+    expect(Object.keys(content), String(status)).toEqual([type])
+    expect(content[type]?.schema).toEqual({ $ref: `#/components/schemas/${schema}` })
   }
-  expect(operation.responses[401]?.headers['WWW-Authenticate']).toMatchObject({ required: true })
-  expect(operation.responses[429]?.headers['Retry-After']).toMatchObject({ required: true })
+  expect(responses[401]?.headers['WWW-Authenticate']).toMatchObject({ required: true })
+  expect(responses[429]?.headers['Retry-After']).toMatchObject({ required: true })
+  expect(responses[503]?.headers['Retry-After']).toMatchObject({ required: true })
+}
+
+test.each(others)('$name says how it refuses: 401, 403, 429, as problems', ({ operation }) => {
+  expectRefusals(operation, [400, 401, 403, 429, 500, 503], 'application/problem+json', 'Problem')
+})
+
+test.each(ofOAuth)(
+  '$name says how it refuses: as RFC 6749 §5.2 has it, never as problems',
+  ({ operation }) => {
+    expectRefusals(operation, [400, 401, 413, 429, 500, 503], 'application/json', 'OAuthError')
+    // What HTTP would say with another status is a 400 there.
+    expect(Object.keys(operation.responses).filter((status) => /^4/.test(status))).toEqual([
+      '400',
+      '401',
+      '413',
+      '429',
+    ])
+    expect(Object.keys(operation.responses[401]?.content?.['application/json']?.examples ?? {})).toEqual([
+      'invalid_client',
+    ])
+    for (const [status, { headers }] of Object.entries(operation.responses))
+      if (status >= '400') expect(headers, status).toMatchObject({ 'Cache-Control': { required: true } })
+  },
+)
+
+test('the endpoints of OAuth take forms, and nothing else', () => {
+  expect(ofOAuth.map(({ name }) => name).sort()).toEqual([
+    'POST /oauth2/introspect',
+    'POST /oauth2/revoke',
+    'POST /oauth2/token',
+    'POST /sandbox/oauth2/introspect',
+    'POST /sandbox/oauth2/revoke',
+    'POST /sandbox/oauth2/token',
+  ])
+  for (const { name, operation } of ofOAuth) {
+    expect(operation.requestBody?.required, name).toBe(true)
+    expect(Object.keys(operation.requestBody?.content ?? {}), name).toEqual([
+      'application/x-www-form-urlencoded',
+    ])
+  }
+  for (const { name, operation } of others)
+    if (operation.requestBody)
+      expect(Object.keys(operation.requestBody.content), name).toEqual(['application/json'])
+})
+
+test('has a security scheme for each way to authenticate; whoever knows OAuth gets a management token with it', () => {
+  const { securitySchemes } = document.components
+  expect(securitySchemes.client).toMatchObject({ type: 'http', scheme: 'basic' })
+  expect(securitySchemes.access_token).toMatchObject({ type: 'http', scheme: 'bearer' })
+  const used = new Set(operations.flatMap(({ operation }) => operation.security.flatMap(Object.keys)))
+  expect([...used].sort()).toEqual(Object.keys(securitySchemes).sort())
+  const needed = operations.flatMap(({ operation }) =>
+    operation.security.flatMap((each) => each.oauth2 ?? []),
+  )
+  const { flows } = securitySchemes.oauth2 as {
+    flows: Record<string, { tokenUrl: string; scopes: Record<string, string> }>
+  }
+  expect(Object.keys(flows)).toEqual(['clientCredentials'])
+  expect(flows.clientCredentials?.tokenUrl).toBe(`${ISSUER}/oauth2/token`)
+  expect(Object.keys(flows.clientCredentials?.scopes ?? {}).sort()).toEqual([...new Set(needed)].sort())
+  expect(document.paths['/oauth2/token']?.post).toBeDefined()
 })
 
 test('every operation of the management API names its scope, and each change takes an Idempotency-Key', () => {

@@ -101,7 +101,10 @@ export function createContract(document: OpenApiDocument): Contract {
     if (!found?.operation) {
       if (status !== (found ? 405 : 404))
         return [`${found ? 'has no such method' : 'is no path'} of the document`]
-      return problemViolations(type, body, method)
+      // Of a path that is none, nobody knows whose it would be.
+      return found && isOfOAuth(document, found.template)
+        ? errorViolations('application/json', OAUTH_ERROR, { type, body, method })
+        : errorViolations('application/problem+json', PROBLEM, { type, body, method })
     }
     const response = found.operation.responses[status]
     if (!response) return [`the status ${status} is not documented`]
@@ -127,9 +130,13 @@ export function createContract(document: OpenApiDocument): Contract {
     return [...broken, ...(ofBody.length > 0 ? ofBody : codeViolations(response, range, body))]
   }
 
-  function problemViolations(type: string | undefined, body: string | undefined, method: string): string[] {
-    if (type !== 'application/problem+json') return [`the media type ${type} is not that of problems`]
-    return method === 'HEAD' ? [] : bodyViolations(PROBLEM, body ?? '')
+  function errorViolations(
+    expected: string,
+    schema: JsonSchema,
+    { type, body, method }: { type: string | undefined; body: string | undefined; method: string },
+  ): string[] {
+    if (type !== expected) return [`the media type ${type} is not that of its errors, ${expected}`]
+    return method === 'HEAD' ? [] : bodyViolations(schema, body ?? '')
   }
 
   function bodyViolations(schema: JsonSchema, body: string): string[] {
@@ -158,11 +165,19 @@ function decoded(path: string): string {
   }
 }
 
-/** Of a problem, the code is one that the operation lists. */
+/** Whether what the path refuses is refused as OAuth does (RFC 6749 §5.2). */
+const isOfOAuth = (document: OpenApiDocument, template: string): boolean =>
+  Object.values(document.paths[template] ?? {})
+    .flatMap(({ responses }) => Object.values(responses))
+    .flatMap(({ content }) => Object.values(content ?? {}))
+    .some(({ schema }) => schema?.$ref === OAUTH_ERROR.$ref)
+
+/** Of a refusal, the code is one that the operation lists. */
 function codeViolations(response: OpenApiResponse, range: string, body: string): string[] {
   const { examples } = response.content?.[range] ?? {}
   if (!examples) return []
-  const code = JSON.parse(body).error?.code
+  const { error } = JSON.parse(body)
+  const code = typeof error === 'string' ? error : error?.code
   return code in examples ? [] : [`the error ${code} is not documented`]
 }
 
@@ -175,6 +190,7 @@ function createAjv(document: OpenApiDocument): Ajv2020 {
 }
 
 const PROBLEM: JsonSchema = { $ref: '#/components/schemas/Problem' }
+const OAUTH_ERROR: JsonSchema = { $ref: '#/components/schemas/OAuthError' }
 const COMPONENTS = 'https://signet.test/components'
 
 /**

@@ -54,6 +54,7 @@ export async function startService(
       trustedProxies: [],
       failedAuthenticationsPerMinute: 100_000,
       fourEyes: false,
+      acceptTokenEndpointAudience: false,
       ...options.config,
     },
     target: database.target,

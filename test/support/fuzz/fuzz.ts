@@ -8,7 +8,8 @@ import type { OpenApiDocument } from '../../../src/http/openapi.ts'
 import { type Contract, createContract } from '../contract.ts'
 import { rawRequest } from '../mint.ts'
 import { createPlans, type Plan } from './plan.ts'
-import { createWorld, type Operator } from './world.ts'
+import type { Operator } from './tenants.ts'
+import { createWorld } from './world.ts'
 
 export type FuzzOptions = {
   url: string
@@ -35,7 +36,7 @@ export async function fuzz(options: FuzzOptions): Promise<FuzzResult> {
   const document = (await (await fetch(`${url}/openapi.json`)).json()) as OpenApiDocument
   const contract = createContract(document)
   const plans = fc.sample(createPlans(document), { seed, numRuns: requests })
-  const world = await createWorld(url, options.operator)
+  const world = await createWorld(url, options.operator, document)
   const result: FuzzResult = { sent: 0, counts: new Map(), violations: [] }
   const ends = Date.now() + options.deadlineMilliseconds
   let signingKeyChanges = 0

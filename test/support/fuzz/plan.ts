@@ -4,6 +4,7 @@
  */
 import fc from 'fast-check'
 import type { OpenApiDocument, OpenApiOperation } from '../../../src/http/openapi.ts'
+import { BROKEN_FORMS, FORM, type FormPairs, formsOf } from './forms.ts'
 import { BROKEN_TEXTS, createValues, ODD_TEXT, ODD_VALUE } from './values.ts'
 
 export type Credential =
@@ -23,21 +24,31 @@ export type Plan = {
   parameters: Record<string, unknown>
   query: [string, unknown][]
   headers: [string, string][]
-  /** JSON with picks in it, or text as it is. */
-  body: { json: unknown } | { text: string } | undefined
+  /** JSON or a form with picks in it, or text as it is. */
+  body: { json: unknown } | { form: FormPairs } | { text: string } | undefined
   credential: Credential
   /** Whether a key stands in X-Api-Key, or in Authorization without its scheme. */
   presentation: 'bearer' | 'bare' | 'x-api-key'
+  /** How a client authenticates at OAuth's endpoints. */
+  clientPresentation: 'basic' | 'encoded' | 'post' | 'assertion'
   /** Which of the keys that have been seen. */
   secret: number
 }
 
 /** Of the operations of the document, each by its weight. */
 export function createPlans(document: OpenApiDocument): fc.Arbitrary<Plan> {
-  const { valid, nearly } = createValues(document)
+  const values = createValues(document)
+  const { valid, nearly } = values
 
   function bodyOf(operation: OpenApiOperation, method: string): fc.Arbitrary<Plan['body']> {
-    const schema = operation.requestBody?.content['application/json']?.schema
+    const { [FORM]: form, 'application/json': json } = operation.requestBody?.content ?? {}
+    if (form?.schema)
+      return fc.oneof(
+        { weight: 25, arbitrary: formsOf(form.schema, values).map((pairs) => ({ form: pairs })) },
+        { weight: 2, arbitrary: BROKEN_FORMS.map((text) => ({ text })) },
+        { weight: 1, arbitrary: fc.constant(undefined) },
+      )
+    const schema = json?.schema
     if (!schema)
       return fc.oneof(
         { weight: method === 'GET' ? 20 : 8, arbitrary: fc.constant(undefined) },
@@ -84,7 +95,7 @@ export function createPlans(document: OpenApiDocument): fc.Arbitrary<Plan> {
           },
         ),
       )
-    const isOfKeys = operation.security.some((scheme) => 'key' in scheme)
+    const isOfKeys = operation.security.some((scheme) => 'key' in scheme || 'client' in scheme)
     const credential = fc.oneof(
       { weight: isOfKeys ? 30 : 1, arbitrary: fc.constant('secret' as const) },
       { weight: isOfKeys ? 2 : 14, arbitrary: fc.constant('platform' as const) },
@@ -120,6 +131,7 @@ export function createPlans(document: OpenApiDocument): fc.Arbitrary<Plan> {
       body: bodyOf(operation, method),
       credential,
       presentation: fc.constantFrom('bearer', 'bearer', 'bare', 'x-api-key'),
+      clientPresentation: fc.constantFrom('basic', 'basic', 'encoded', 'post', 'assertion'),
       secret: fc.nat(10_000),
     })
   }
@@ -137,11 +149,12 @@ export function createPlans(document: OpenApiDocument): fc.Arbitrary<Plan> {
 function weightOf(template: string, method: string, { security, responses }: OpenApiOperation): number {
   if (security.length === 0) return 1
   if (/\/(revoke|suspend)$/.test(template)) return 2
-  if ('201' in responses || template === '/v2/auth/token') return 10
+  if ('201' in responses || template === '/v2/auth/token' || template.endsWith('/oauth2/token')) return 10
   return method === 'get' ? 3 : 5
 }
 
 function headersOf(operation: OpenApiOperation): fc.Arbitrary<[string, string][]> {
+  const mediaTypes = Object.keys(operation.responses[200]?.content ?? {})
   const takesKey = operation.parameters?.some((parameter) => parameter.name === 'Idempotency-Key')
   const maybe = (weight: number, header: fc.Arbitrary<[string, string][]>) =>
     fc.oneof({ weight: 60, arbitrary: fc.constant([] as [string, string][]) }, { weight, arbitrary: header })
@@ -164,14 +177,23 @@ function headersOf(operation: OpenApiOperation): fc.Arbitrary<[string, string][]
         1,
         one(
           'Content-Type',
-          fc.constantFrom('text/plain', 'application/json; charset=latin1', 'application/xml'),
+          fc.constantFrom(
+            'text/plain',
+            'application/json; charset=latin1',
+            'application/xml',
+            'multipart/form-data; boundary=x',
+            'Application/X-WWW-Form-URLencoded; Charset=UTF-8',
+          ),
         ),
       ),
       maybe(1, one('Content-Encoding', fc.constantFrom('gzip', 'identity'))),
       maybe(2, one('Origin', fc.constantFrom('https://app.example.com', 'null', 'https://evil.example.com'))),
       maybe(1, one('If-None-Match', fc.constantFrom('*', '"x"', 'garbage'))),
       maybe(1, one('X-Forwarded-For', fc.constantFrom('192.0.2.7', 'garbage', '127.0.0.1, ::1'))),
-      maybe(1, one('Accept', fc.constantFrom('text/html', '*/*', 'garbage'))),
+      maybe(
+        mediaTypes.length > 1 ? 30 : 1,
+        one('Accept', fc.constantFrom('text/html', '*/*', 'garbage', ...mediaTypes)),
+      ),
     )
     .map((parts) => parts.flat())
 }

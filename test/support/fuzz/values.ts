@@ -2,13 +2,14 @@
 import fc from 'fast-check'
 import type { JsonSchema } from '../../../src/http/json-schema.ts'
 import type { OpenApiDocument } from '../../../src/http/openapi.ts'
+import { PUBLIC_JWKS } from './clients.ts'
 
 /** Stands for something that an answer has told of: the n-th of its kind. */
 export type Pick = { $pick: Kind; n: number }
-export type Kind = 'org' | 'cli' | 'key' | 'dlg' | 'tok' | 'evt' | 'kid' | 'cursor'
+export type Kind = 'org' | 'cli' | 'key' | 'dlg' | 'tok' | 'evt' | 'kid' | 'cursor' | 'jwt'
 
 /** What is a picked id, a made-up one, or another kind's. */
-const picked = (kind: Kind): fc.Arbitrary<Pick> => fc.nat(10_000).map((n) => ({ $pick: kind, n }))
+export const picked = (kind: Kind): fc.Arbitrary<Pick> => fc.nat(10_000).map((n) => ({ $pick: kind, n }))
 const BASE32 = '0123456789abcdefghjkmnpqrstvwxyz'
 const madeUpId = (prefix: string) =>
   fc
@@ -38,6 +39,7 @@ const NAMED: Readonly<Record<string, fc.Arbitrary<unknown>>> = {
   ]),
   audience: fc.constantFrom('https://api.example.com', 'https://other.example.com'),
   kid: picked('kid'),
+  keys: fc.subarray(PUBLIC_JWKS, { minLength: 1, maxLength: 3 }),
   cursor: picked('cursor'),
 }
 

@@ -1,24 +1,24 @@
 /** What a run has seen so far, and what it authenticates with; the latter is kept from harm. */
-import { MANAGEMENT_SCOPES } from '../../../src/management/scopes.ts'
+import type { OpenApiDocument } from '../../../src/http/openapi.ts'
+import { createClients, type Secret } from './clients.ts'
+import { FORM, type FormPairs } from './forms.ts'
 import type { Credential, Plan } from './plan.ts'
+import { createTenants, type Operator } from './tenants.ts'
 import type { Kind } from './values.ts'
-
-/** The client that makes the tenants: the first start's. */
-export type Operator = { organization_id: string; client_id: string; key_id: string; key: string }
 
 /** So many ids of each kind are remembered. */
 const POOL = 300
 
 export type Sent = { method: string; path: string; headers: [string, string][]; body?: string | Buffer }
-type Secret = { key: string; organizationId: string; clientId: string }
 
-/** Makes two tenants with clients that administer them. */
-export async function createWorld(url: string, operator: Operator) {
+/** Plans into requests, with what was seen put in. */
+export async function createWorld(url: string, operator: Operator, document: OpenApiDocument) {
+  const issuer = document.servers[0]?.url ?? ''
+  const clients = createClients((isSandbox) => (isSandbox ? `${issuer}/sandbox` : issuer))
   const pools = new Map<Kind, string[]>()
   const secrets: Secret[] = []
   const scopesOf = new Map<string, string[]>()
   const cursors = new Map<string, string>()
-  const guarded = new Set<string>([operator.organization_id, operator.client_id, operator.key_id])
 
   let learned = 0
   const keep = (kind: Kind, value: string) => {
@@ -34,54 +34,25 @@ export async function createWorld(url: string, operator: Operator) {
     return pool[n % Math.max(pool.length, 1)] ?? `${kind}_00000000000000000000000000`
   }
 
-  async function call(
-    method: string,
-    path: string,
-    token: string,
-    body?: object,
-  ): Promise<Record<string, string>> {
-    const response = await fetch(url + path, {
-      method,
-      headers: { Authorization: `Bearer ${token}`, ...(body ? { 'Content-Type': 'application/json' } : {}) },
-      ...(body ? { body: JSON.stringify(body) } : {}),
-    })
-    const answer = (await response.json()) as Record<string, string>
-    if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${JSON.stringify(answer)}`)
-    return answer
-  }
-  async function mint(key: string, organizationId: string, scopes: readonly string[]): Promise<string> {
-    const body = { expiry_seconds: 3600, scopes: { organization_id: organizationId, scopes } }
-    const { token = '' } = await call('POST', '/v2/auth/token', key, body)
-    const { jti } = JSON.parse(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString())
-    guarded.add(jti)
-    return token
-  }
-
-  const platform = () => mint(operator.key, operator.organization_id, MANAGEMENT_SCOPES)
-  const tokens: Partial<Record<Credential, string>> = { platform: await platform() }
-  const organizations: Partial<Record<Credential, string>> = {}
-  const mints: Partial<Record<Credential, () => Promise<string>>> = { platform }
-  for (const name of ['tenant', 'partner'] as const) {
-    const organization = await call('POST', '/v2/organizations', tokens.platform ?? '', { name })
-    const organizationId = organization.id ?? ''
-    organizations[name] = organizationId
-    const client = await call('POST', `/v2/organizations/${organizationId}/clients`, tokens.platform ?? '', {
-      name: 'Administration',
-      environment: 'production',
-      scopes: MANAGEMENT_SCOPES.filter((scope) => !/approve|signing_keys/.test(scope)),
-      allowed_cidrs: ['127.0.0.0/8', '::1/128'],
-    })
-    await call('POST', `/v2/clients/${client.id}/approve`, tokens.platform ?? '')
-    const key = await call('POST', `/v2/clients/${client.id}/keys`, tokens.platform ?? '', {})
-    for (const id of [organizationId, client.id, key.id]) if (id) guarded.add(id)
-    const scopes = client.scopes as unknown as string[]
-    mints[name] = () => mint(key.key ?? '', organizationId, scopes)
-    tokens[name] = await mints[name]()
-    if (name === 'partner') continue
-    mints.narrow = () => mint(key.key ?? '', organizationId, ['signet:usage:read'])
-    tokens.narrow = await mints.narrow()
+  const { tokens, mints, organizations, steady, guarded } = await createTenants(url, operator)
+  for (const { clientId, scopes, jwks } of Object.values(steady)) {
+    scopesOf.set(clientId, scopes)
+    clients.register(clientId, jwks)
   }
   for (const id of guarded) keep(id.slice(0, 3) as Kind, id)
+
+  /** Who authenticates at an endpoint of OAuth: mostly a client of that issuer, half of the time one that stays. */
+  function clientFor({ template, clientPresentation, secret: n }: Plan): Secret | undefined {
+    const environment = template.startsWith('/sandbox/') ? 'sandbox' : 'production'
+    if (n % 2 === 0) return steady[environment]
+    const mark = environment === 'sandbox' ? '_test_' : '_live_'
+    const others = secrets.filter(
+      (each) =>
+        n % 9 === 0 ||
+        (each.key.includes(mark) && (clientPresentation !== 'assertion' || clients.isRegistered(each))),
+    )
+    return others[n % Math.max(others.length, 1)]
+  }
 
   /** Values with their picks put in. */
   function resolve(value: unknown, path: string): unknown {
@@ -107,11 +78,17 @@ export async function createWorld(url: string, operator: Operator) {
       return `${name}=${encodeURIComponent(text)}`
     })
     // Mostly a young key: old ones have been revoked, or what they belong to has.
-    const secret =
-      plan.secret % 4 === 0
+    const isOfClients = plan.operation.security.some((scheme) => 'client' in scheme)
+    const secret = isOfClients
+      ? clientFor(plan)
+      : plan.secret % 4 === 0
         ? secrets[plan.secret % Math.max(secrets.length, 1)]
         : secrets.at(-1 - (plan.secret % Math.min(secrets.length, 10)))
-    const text = bodyTextOf(plan, secret)
+    const proof =
+      isOfClients && !(plan.credential in tokens)
+        ? clients.authenticate(plan, secret, plan.template.startsWith('/sandbox/'))
+        : { headers: credentialOf(plan, secret?.key), pairs: [] }
+    const text = bodyTextOf(plan, secret, proof.pairs)
     const headers = plan.headers.map(([name, value]): [string, string] => [
       name,
       Buffer.from(value).toString('latin1'),
@@ -119,9 +96,9 @@ export async function createWorld(url: string, operator: Operator) {
     if (text !== undefined) {
       headers.push(['Content-Length', String(Buffer.byteLength(text))])
       if (!headers.some(([name]) => name === 'Content-Type'))
-        headers.push(['Content-Type', 'application/json'])
+        headers.push(['Content-Type', isOfClients ? FORM : 'application/json'])
     }
-    headers.push(...credentialOf(plan, secret?.key))
+    headers.push(...proof.headers)
     return {
       method: plan.method,
       path: query.length > 0 ? `${made}?${query.join('&')}` : made,
@@ -130,11 +107,15 @@ export async function createWorld(url: string, operator: Operator) {
     }
   }
   function bodyTextOf(
-    { body, template, credential, secret: n }: Plan,
+    plan: Plan,
     secret: Secret | undefined,
+    authentication: [string, string][],
   ): string | undefined {
+    const { body, template, credential, secret: n } = plan
     if (!body) return undefined
     if ('text' in body) return body.text
+    if ('form' in body)
+      return new URLSearchParams([...formOf(body.form, plan, secret), ...authentication]).toString()
     const value = resolve(body.json, '') as {
       scopes?: { organization_id?: string; scopes?: unknown }
       partner_id?: string
@@ -148,6 +129,30 @@ export async function createWorld(url: string, operator: Operator) {
     if (template === '/v2/delegations' && credential === 'partner' && value?.partner_id && n % 4 !== 0)
       value.partner_id = organizations.partner ?? ''
     return JSON.stringify(value)
+  }
+
+  function formOf(
+    form: FormPairs,
+    { template, secret: n }: Plan,
+    client: Secret | undefined,
+  ): [string, string][] {
+    const pairs = form.map(([name, value]): [string, string] => [
+      name,
+      String(resolve(value, '')).toWellFormed(),
+    ])
+    const own = client && clients.tokenOf(client)
+    if (!client || n % 4 === 3) return pairs
+    if (!template.endsWith('/oauth2/token'))
+      return own && n % 4 === 2 ? pairs.map(([name, value]) => [name, name === 'token' ? own : value]) : pairs
+    // Mostly, a client asks for what it may have: else hardly any token would be minted.
+    const grant = pairs.filter(([name]) => name === 'grant_type')
+    return grant[0]?.[1].endsWith('token-exchange')
+      ? [
+          ...grant,
+          ['subject_token', own ?? pick('jwt', n)],
+          ['subject_token_type', 'urn:ietf:params:oauth:token-type:access_token'],
+        ]
+      : [...grant, ['scope', (scopesOf.get(client.clientId) ?? []).slice(0, 2).join(' ')]]
   }
 
   function credentialOf({ credential, presentation }: Plan, secret: string | undefined): [string, string][] {
@@ -164,7 +169,10 @@ export async function createWorld(url: string, operator: Operator) {
     return presentation === 'bare' ? [['Authorization', text]] : [['X-Api-Key', text]]
   }
 
-  function learn({ path }: Sent, status: number, headers: Headers, body: string): void {
+  function learn({ method, path, body: sent }: Sent, status: number, headers: Headers, body: string): void {
+    const [, registrant] = /^\/v2\/clients\/(\w+)\/jwks$/.exec(path) ?? []
+    if (registrant !== undefined && method === 'POST' && status < 300)
+      clients.register(registrant, JSON.parse(String(sent)))
     if (status >= 400 || !headers.get('content-type')?.includes('json') || body === '') return
     if (path.startsWith('/openapi.json')) return
     const walk = (value: unknown): void => {
@@ -177,6 +185,7 @@ export async function createWorld(url: string, operator: Operator) {
           kid,
           key,
           token,
+          access_token: accessToken = token,
           next_cursor: cursor,
           id,
           scopes,
@@ -193,8 +202,12 @@ export async function createWorld(url: string, operator: Operator) {
           })
           if (secrets.length > 100) secrets.shift()
         }
-        if (typeof token === 'string')
-          keep('tok', JSON.parse(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString()).jti)
+        if (typeof accessToken === 'string') {
+          const claims = JSON.parse(Buffer.from(accessToken.split('.')[1] ?? '', 'base64url').toString())
+          keep('tok', claims.jti)
+          keep('jwt', accessToken)
+          clients.keep(accessToken, claims)
+        }
         if (typeof id === 'string' && id.startsWith('cli_') && Array.isArray(scopes)) scopesOf.set(id, scopes)
         Object.values(value).forEach(walk)
       }
