@@ -6,7 +6,7 @@
 import { strictEqual } from 'node:assert/strict'
 import { setTimeout as sleep } from 'node:timers/promises'
 import postgres from 'postgres'
-import { createVerifier, VerificationError, type Verifier } from '#sdk'
+import { createVerifier, type Verifier } from '#sdk'
 import { DEFAULT_ALGORITHMS } from '#sdk/algorithms'
 import { REVOCATION_FEED } from '#sdk/compact-jws'
 import { createLocalKeySource } from '#sdk/key-source'
@@ -23,6 +23,7 @@ import { buildRevoked } from '../src/tokens/feed-format.ts'
 import { FEED_SETTINGS } from '../src/tokens/revocation-feed.ts'
 import { createRevocationFeedStore } from '../src/tokens/store.ts'
 import { withThrowawayServer } from './throwaway-server.ts'
+import { codeOf } from './verdict.ts'
 
 const REVOKED = 100_000
 const ROUNDS = 9
@@ -145,16 +146,6 @@ await withThrowawayServer(async (server) => {
 
 async function feedOf(url: string): Promise<string> {
   return await (await fetch(`${url}/sandbox/oauth2/revocations`)).text()
-}
-
-async function codeOf(verifier: Verifier, token: string): Promise<string | undefined> {
-  try {
-    await verifier.verify(token)
-    return undefined
-  } catch (error) {
-    if (error instanceof VerificationError) return error.code
-    throw error
-  }
 }
 
 async function median(work: () => Promise<unknown>): Promise<string> {

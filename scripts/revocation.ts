@@ -7,10 +7,11 @@
 import { strictEqual } from 'node:assert/strict'
 import { setTimeout as sleep } from 'node:timers/promises'
 import postgres from 'postgres'
-import { createVerifier, VerificationError, type Verifier } from '#sdk'
+import { createVerifier, type Verifier } from '#sdk'
 import { startEmbeddedPostgres } from '../src/database/embedded.ts'
 import { FEED_TTL_SECONDS } from '../src/tokens/revocation-feed.ts'
 import { withThrowawayServer } from './throwaway-server.ts'
+import { codeOf } from './verdict.ts'
 
 const REVOCATIONS = 200
 /** So that each finds every verifier at another moment between two fetches. */
@@ -95,16 +96,6 @@ async function untilRefused(verifier: Verifier, token: string, since: number): P
     if (code !== undefined) throw new Error(`a token was refused for another reason: ${code}`)
     if (passed > 4 * FEED_TTL_SECONDS * 1000) throw new Error('a revoked token is still accepted')
     await sleep(LOOK_MS)
-  }
-}
-
-async function codeOf(verifier: Verifier, token: string): Promise<string | undefined> {
-  try {
-    await verifier.verify(token)
-    return undefined
-  } catch (error) {
-    if (error instanceof VerificationError) return error.code
-    throw error
   }
 }
 

@@ -1,6 +1,6 @@
 import { base64url } from 'jose'
 import { getAlgorithmProfile, type VerificationAlgorithm } from './algorithms.ts'
-import { parseJsonObject } from './strict-json.ts'
+import { type JsonObject, parseJsonObject } from './strict-json.ts'
 
 const MAX_KID_CHARACTERS = 256
 
@@ -25,6 +25,39 @@ export const REVOCATION_FEED: JwtKind = {
 // comes from the issuer's JWKS alone (draft-ietf-oauth-rfc8725bis §3.8, §3.10).
 const REFUSED_MEMBERS = ['crit', 'b64', 'jwk', 'jku', 'x5u', 'x5c'] as const
 
+export type OpenedJws =
+  | {
+      readonly ok: true
+      readonly header: JsonObject
+      /** As it is in the JWS. */
+      readonly payload: string
+      readonly signature: string
+    }
+  | { readonly ok: false; readonly reason: 'malformed' | 'header_not_allowed' }
+
+/** Judges the form of any compact JWS, and that its header brings no key and no extension. Only the header is decoded. */
+export function openCompactJws(jws: unknown, maxCharacters: number): OpenedJws {
+  const malformed = { ok: false, reason: 'malformed' } as const
+  if (typeof jws !== 'string' || jws.length > maxCharacters) return malformed
+  const segments = COMPACT_JWS.exec(jws)
+  if (!segments) return malformed
+  const [, encodedHeader = '', payload = '', signature = ''] = segments
+  if (![encodedHeader, payload, signature].every(isCanonicalBase64url)) return malformed
+
+  const header = parseJsonObject(base64url.decode(encodedHeader))
+  if (!header) return malformed
+  if (REFUSED_MEMBERS.some((name) => Object.hasOwn(header, name))) {
+    return { ok: false, reason: 'header_not_allowed' }
+  }
+  return { ok: true, header, payload, signature }
+}
+
+/** RFC 7518 §3.4: r and s side by side at full length; this is what refuses DER. */
+export function hasLengthFor(algorithm: VerificationAlgorithm, signature: string): boolean {
+  const { signatureCharacters } = getAlgorithmProfile(algorithm)
+  return signatureCharacters === undefined || signature.length === signatureCharacters
+}
+
 export type CompactJws =
   | { readonly ok: true; readonly algorithm: VerificationAlgorithm; readonly kid: string }
   | { readonly ok: false; readonly reason: 'malformed' | 'header_not_allowed' }
@@ -40,27 +73,16 @@ export function parseCompactJws(
   algorithms: ReadonlySet<VerificationAlgorithm>,
 ): CompactJws {
   const malformed = { ok: false, reason: 'malformed' } as const
-  if (typeof token !== 'string' || token.length > kind.maxCharacters) return malformed
-  const segments = COMPACT_JWS.exec(token)
-  if (!segments) return malformed
-  const [, encodedHeader = '', payload = '', signature = ''] = segments
-  if (![encodedHeader, payload, signature].every(isCanonicalBase64url)) return malformed
-
-  const header = parseJsonObject(base64url.decode(encodedHeader))
-  if (!header) return malformed
-  if (REFUSED_MEMBERS.some((name) => Object.hasOwn(header, name))) {
-    return { ok: false, reason: 'header_not_allowed' }
-  }
-  const { alg, typ, kid } = header
+  const opened = openCompactJws(token, kind.maxCharacters)
+  if (!opened.ok) return opened
+  const { alg, typ, kid } = opened.header
   // Set.has compares exactly and without coercion: no `none`, no `es256`, no `["ES256"]`.
   if (!algorithms.has(alg as VerificationAlgorithm)) return { ok: false, reason: 'algorithm_not_allowed' }
   if (typeof typ !== 'string' || !kind.type.test(typ)) return { ok: false, reason: 'type_not_allowed' }
   if (typeof kid !== 'string' || kid === '' || kid.length > MAX_KID_CHARACTERS) return malformed
 
   const algorithm = alg as VerificationAlgorithm
-  const { signatureCharacters } = getAlgorithmProfile(algorithm)
-  // RFC 7518 §3.4: r and s side by side at full length; this is what refuses DER.
-  if (signatureCharacters !== undefined && signature.length !== signatureCharacters) return malformed
+  if (!hasLengthFor(algorithm, opened.signature)) return malformed
   return { ok: true, algorithm, kid }
 }
 

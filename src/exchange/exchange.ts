@@ -193,7 +193,7 @@ export function createExchange(dependencies: {
         if (!signed) return unavailable
         const { requestId } = request
         const admission = await ledger.admit(
-          admissionOf({ claims, credential, mandate, signed, clientAddress, requestId }),
+          admissionOf({ claims, grant: decision, credential, mandate, signed, clientAddress, requestId }),
         )
         switch (admission.outcome) {
           case 'admitted':

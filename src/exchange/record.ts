@@ -5,24 +5,25 @@ import { idPattern } from '../ids.ts'
 import { actorOf, type Credential } from '../keys/keys.ts'
 import type { AdmissionRequest, Judged } from '../ledger/admission.ts'
 import type { AccessTokenClaims } from './claims.ts'
-import type { TokenRequest } from './policy.ts'
+import type { Grant, TokenRequest } from './policy.ts'
 
 /** The token's record, with the versions of all that it was judged by. */
 export const admissionOf = (facts: {
   claims: AccessTokenClaims
+  grant: Grant
   credential: Credential
   mandate: DelegationRows | undefined
   signed: { kid: string; signingKeyVersion: number }
   clientAddress: string
   requestId: string
 }): AdmissionRequest => {
-  const { claims, credential, mandate, signed } = facts
+  const { claims, grant, credential, mandate, signed } = facts
   return {
     jti: claims.jti,
     issuedAt: claims.iat,
     expiresAt: claims.exp,
     environment: claims.environment,
-    scopes: claims.scope.split(' '),
+    scopes: grant.scopes,
     audience: claims.aud,
     clientIp: facts.clientAddress,
     requestId: facts.requestId,

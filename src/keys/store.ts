@@ -52,6 +52,17 @@ const shown = {
   replacedBy: successors.id,
 }
 
+/** Keys with what their rights depend on. */
+const credentials = (on: Pick<Database, 'select'>) =>
+  on
+    .select(credentialRows)
+    .from(keys)
+    .innerJoin(clients, eq(clients.id, keys.clientId))
+    .innerJoin(organizations, eq(organizations.id, clients.organizationId))
+
+/** In the order in which changes lock them: the other way round, each would wait for the other. */
+const LOCKED = { of: [clients, keys, organizations] }
+
 /**
  * What the exchange reads of a key. Reads that wait for whoever is changing the rows run on `settling`, so that others
  * need not wait for them.
@@ -61,18 +72,10 @@ export function createCredentialStore(
   settling: Pick<Database, 'select'>,
 ) {
   const credential = (on: Pick<Database, 'select'>) =>
-    on
-      .select(credentialRows)
-      .from(keys)
-      .innerJoin(clients, eq(clients.id, keys.clientId))
-      .innerJoin(organizations, eq(organizations.id, clients.organizationId))
-      .where(eq(keys.lookupId, sql.placeholder('lookupId')))
+    credentials(on).where(eq(keys.lookupId, sql.placeholder('lookupId')))
 
   const find = credential(database).prepare('key_credential')
-  const findSettled = credential(settling)
-    // In the order in which changes lock them: the other way round, each would wait for the other.
-    .for('share', { of: [clients, keys, organizations] })
-    .prepare('key_credential_settled')
+  const findSettled = credential(settling).for('share', LOCKED).prepare('key_credential_settled')
 
   return {
     async findCredential(lookupId: string, { settle }: ReadOptions) {
@@ -91,17 +94,12 @@ export function createAssertionStore(
   settling: Pick<Database, 'select'>,
 ) {
   const publicKeys = (on: Pick<Database, 'select'>) =>
-    on
-      .select(credentialRows)
-      .from(keys)
-      .innerJoin(clients, eq(clients.id, keys.clientId))
-      .innerJoin(organizations, eq(organizations.id, clients.organizationId))
-      .where(and(eq(keys.clientId, sql.placeholder('clientId')), isNotNull(keys.publicJwk), inStatus.active))
+    credentials(on).where(
+      and(eq(keys.clientId, sql.placeholder('clientId')), isNotNull(keys.publicJwk), inStatus.active),
+    )
 
   const find = publicKeys(database).prepare('key_public')
-  const findSettled = publicKeys(settling)
-    .for('share', { of: [clients, keys, organizations] })
-    .prepare('key_public_settled')
+  const findSettled = publicKeys(settling).for('share', LOCKED).prepare('key_public_settled')
   const use = database
     .insert(clientAssertions)
     .values({

@@ -32,8 +32,8 @@ export const describeRevocation = (issuer: Issuer): Description => ({
   summary: 'Revoke a token',
   description:
     'Ends an access token of the client’s own, and with it every token that was had for it by token exchange (RFC 7009). ' +
-    'Introspection and token exchange refuse it from then on, and the revocation feed says so (at once, or within seconds where it is long); an API that verifies ' +
-    'offline without the feed accepts it until it expires. Whatever else is presented (revoked, expired, unknown, another ' +
+    'Introspection and token exchange refuse it from then on, and the revocation feed says so (at once, or within ' +
+    'seconds where it is long); an API that verifies offline without the feed accepts it until it expires. Whatever else is presented (revoked, expired, unknown, another ' +
     'client’s, garbage), nothing changes, and the answer is the same. After a 503 the token may still be good.',
   ...TOKEN_FORM,
   answers: { 200: { description: 'It is good no longer.', headers: { 'Cache-Control': '`no-store`.' } } },

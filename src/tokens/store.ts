@@ -74,8 +74,9 @@ export function createTokenStore(transaction: Transaction) {
     },
 
     /**
-     * What revoked each of these tokens, by `jti`: itself, what it was had for, its key, the key that signed it, or what stopped its client, an
-     * organization or the delegation after it was issued (drizzle/0005_revocations.sql); whichever came first.
+     * What revoked each of these tokens, by `jti`: itself, what it was had for, its key, the key that signed it, or what
+     * stopped its client, an organization or the delegation after it was issued (drizzle/0005_revocations.sql); whichever
+     * came first.
      * The rows must be ones that the actor sees. What revoked them may be another tenant's (a partner's key), or the
      * platform's, and is still to be told: for this look, the transaction counts as the platform's.
      */
@@ -94,8 +95,8 @@ export function createTokenStore(transaction: Transaction) {
       const found = await asPlatform(transaction, actor, () =>
         transaction.execute<{ jti: string; revokedAt: string; reason: string | null }>(sql`
           select distinct on (t.jti) t.jti, r.at as "revokedAt", r.reason
-          from jsonb_to_recordset(${JSON.stringify(asked)}::text::jsonb) as t (jti text, jtis text[], environment text, kid text,
-            key_id text, client_id text, organization_id text, issued_at timestamptz, expires_at timestamptz)
+          from jsonb_to_recordset(${JSON.stringify(asked)}::text::jsonb) as t (jti text, jtis text[],
+            environment text, kid text, key_id text, client_id text, organization_id text, issued_at timestamptz, expires_at timestamptz)
           left join clients c on c.id = t.client_id
           cross join lateral (
             select revoked_at, reason from revoked_tokens where jti = any (t.jtis)
@@ -204,8 +205,8 @@ export const selectInspected = (database: Pick<Database, 'select'>) =>
     // begin with all clients while there are few.
     .from(
       sql`(
-        select t.jti || coalesce(t.subject_jtis, '{}') as jtis, t.environment, t.audience, t.kid, t.key_id as "keyId", t.client_id as "clientId",
-          t.organization_id as "organizationId",
+        select t.jti || coalesce(t.subject_jtis, '{}') as jtis, t.environment, t.audience, t.kid,
+          t.key_id as "keyId", t.client_id as "clientId", t.organization_id as "organizationId",
           (select c.organization_id from clients c where c.id = t.client_id) as "ownerId",
           array_to_string(t.scopes, ' ') as scope, extract(epoch from t.issued_at)::float8 as iat,
           extract(epoch from t.expires_at)::float8 as "expiresAt"
