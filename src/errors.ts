@@ -60,3 +60,8 @@ export const brokenRule = (what: 'body' | 'query', ...errors: readonly MemberErr
 
 /** Missing, malformed and another tenant's: the same words, so that the answers are the same bytes. */
 export const notFound = (): ApiError => new ApiError('not_found', 'There is no such resource.')
+
+/** The service does not start, nor would it the next time: why, for whoever started it. */
+export class StartRefusedError extends Error {
+  override name = 'StartRefusedError'
+}

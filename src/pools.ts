@@ -1,5 +1,6 @@
 /** The service's connections: each kind of work has its own, so that what is slow in one cannot starve another. */
 import { connectAsNobody, connectAsPlatform, type DatabaseTarget, disconnect } from './database/database.ts'
+import { ADMISSION_SETTINGS, createAdmission } from './ledger/admission.ts'
 import { INSPECTION_SETTINGS } from './tokens/store.ts'
 
 export function connectPools(target: DatabaseTarget) {
@@ -24,5 +25,9 @@ export function connectPools(target: DatabaseTarget) {
       settings: { lock_timeout: '200ms' },
     }),
   }
-  return { ...pools, disconnectAll: () => Promise.all(Object.values(pools).map(disconnect)) }
+  /** What lets tokens out. It is closed by itself, and first. */
+  const admission = createAdmission(() =>
+    connectAsPlatform(target, { max: 3, statementTimeoutMilliseconds: 500, settings: ADMISSION_SETTINGS }),
+  )
+  return { ...pools, admission, disconnectAll: () => Promise.all(Object.values(pools).map(disconnect)) }
 }

@@ -6,11 +6,13 @@ import postgres from 'postgres'
 import { inTime } from '../clock.ts'
 import * as records from './records.ts'
 import * as policy from './schema.ts'
+import { createServers, type DatabaseAddress, type Servers } from './servers.ts'
+import { openWire } from './wire.ts'
 
 const schema = { ...policy, ...records }
 
-/** A connection string, or how to reach the embedded server's socket. */
-export type DatabaseTarget = string | { host: string; port: number; username: string; database: string }
+/** The address of the database, or what is known of its servers: pools that are given the same share that. */
+export type DatabaseTarget = DatabaseAddress | Servers
 
 export type Database = PostgresJsDatabase<typeof schema> & { $client: postgres.Sql }
 
@@ -33,10 +35,19 @@ export const connectAsPlatform = (target: DatabaseTarget, options: PoolOptions):
 export const connectAsNobody = (target: DatabaseTarget, options: PoolOptions): Database =>
   connect(target, options)
 
+/** The server answers within its own limit, even if only that it was too much: past this, it is not there. */
+const MARGIN_MILLISECONDS = 250
+
 function connect(target: DatabaseTarget, options: PoolOptions): Database {
+  const servers = createServers(target)
+  const { username, password, database } = servers
   const poolOptions = {
-    max: options.max,
-    connect_timeout: 2,
+    ...{ username, password, database, ssl: false, max: options.max },
+    // Of a name only: the wire finds the server.
+    host: 'database',
+    socket: () =>
+      openWire(servers, { answerMilliseconds: options.statementTimeoutMilliseconds + MARGIN_MILLISECONDS }),
+    connect_timeout: 3,
     // Seconds between tries to connect: a database that is back should not be waited for (the default grows to 20 s).
     backoff: () => 0.1 + Math.random() / 5,
     // Arrays are read by drizzle; asking the catalogue for their types would cost each connection a round trip.
@@ -54,8 +65,8 @@ function connect(target: DatabaseTarget, options: PoolOptions): Database {
       ...options.settings,
     },
   }
-  const client =
-    typeof target === 'string' ? postgres(target, poolOptions) : postgres({ ...target, ...poolOptions })
+  // `socket` is documented, and missing in the types.
+  const client = postgres(poolOptions as postgres.Options<Record<string, never>>)
   refuseUnsent(client)
   return drizzle(client, { schema })
 }
@@ -73,7 +84,11 @@ function refuseUnsent(client: postgres.Sql): void {
     const checked: typeof then = (onFulfilled, onRejected) =>
       then
         .call(query, (result) => {
-          if (!('command' in result) || result.command === null) throw connectionClosed()
+          // A text of several statements (pg-boss sends some) has a result for each that answers with rows.
+          const results: readonly unknown[] = result
+          const last = 'command' in results ? results : results.at(-1)
+          if (!(last instanceof Object && 'command' in last) || last.command === null)
+            throw connectionClosed()
           return result
         })
         .then(onFulfilled as never, onRejected)

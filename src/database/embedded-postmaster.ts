@@ -18,6 +18,7 @@ import {
 
 /** Only part of the socket's name: nothing listens on TCP. */
 export const PORT = 5432
+const CONNECTIONS_OF_A_WORKER = 25
 const POLL_MS = 10
 const FAST_SHUTDOWN_MS = 10_000
 const IMMEDIATE_SHUTDOWN_MS = 5_000
@@ -30,6 +31,7 @@ export type Server = {
   readonly binaries: Binaries
   readonly account: Account
   readonly durable: boolean
+  readonly workers: number
 }
 
 export type Launch = {
@@ -83,7 +85,7 @@ export async function launchPostmaster(server: Server, stalePid: number | undefi
   }
 }
 
-function settings({ host, durable }: Server): Record<string, string> {
+function settings({ host, durable, workers }: Server): Record<string, string> {
   const safe = durable ? 'on' : 'off'
   return {
     listen_addresses: '',
@@ -93,7 +95,8 @@ function settings({ host, durable }: Server): Record<string, string> {
     fsync: safe,
     synchronous_commit: safe,
     full_page_writes: safe,
-    max_connections: '60',
+    // One that is left running may be joined by more processes than it was started for.
+    max_connections: String(Math.max(100, 35 + CONNECTIONS_OF_A_WORKER * workers)),
     shared_buffers: '128MB',
     jit: 'off',
     // Errors name statements and values in these two: secrets do not belong into a log.

@@ -53,6 +53,8 @@ export type EmbeddedPostgres = {
 
 export type EmbeddedPostgresOptions = {
   readonly dataDir: string
+  /** Processes that will connect. */
+  readonly workers?: number
   /** false turns fsync off: for tests. */
   readonly durable?: boolean
   readonly onNotice?: (message: string) => void
@@ -92,7 +94,7 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
 }
 
 async function joinOrLaunch(options: EmbeddedPostgresOptions): Promise<EmbeddedPostgres> {
-  const { durable = true, onNotice = () => {} } = options
+  const { durable = true, workers = 1, onNotice = () => {} } = options
   const binaries = await loadBinaries(options.loadPackage)
   const dataDir = await prepareDataDir(options.dataDir)
   const cluster = join(dataDir, 'postgres')
@@ -106,6 +108,7 @@ async function joinOrLaunch(options: EmbeddedPostgresOptions): Promise<EmbeddedP
     binaries,
     account,
     durable,
+    workers,
   }
 
   const startedAt = performance.now()

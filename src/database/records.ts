@@ -116,6 +116,7 @@ export const idempotencyKeys = pgTable(
     clientId: text('client_id').notNull(),
     /** Method and path template. */
     operation: text('operation').notNull(),
+    /** SHA-256 of it. */
     key: text('key').notNull(),
     organizationId: text('organization_id').notNull(),
     /** SHA-256 of what was asked for. */

@@ -3,12 +3,16 @@ import { and, desc, eq, lt, or, sql } from 'drizzle-orm'
 import { type Database, exactlyOne } from '../database/database.ts'
 import type { ReadOptions } from '../database/policy-cache.ts'
 import { delegations, type Environment, organizations } from '../database/schema.ts'
+import { createCheck } from '../database/sound.ts'
 import type { Transaction } from '../database/transaction.ts'
 
 export type DelegationStore = ReturnType<typeof createDelegationStore>
 /** A delegation and the organization that gives it. */
 export type DelegationRows = NonNullable<Awaited<ReturnType<DelegationStore['find']>>>
 export type DelegationParties = { partnerId: string; organizationId: string; environment: Environment }
+
+const checkDelegation = createCheck(delegations, { name: 'delegation', id: 'id' })
+const checkOrganization = createCheck(organizations, { name: 'organization', id: 'id' })
 
 /**
  * What the exchange reads. Reads that wait for whoever is changing the rows run on `settling`, so that others need not
@@ -37,6 +41,10 @@ export function createDelegationStore(database: Database, settling: Database) {
     /** The one in force between the parties, whatever its status; revoked ones are history. */
     async find(parties: DelegationParties, { settle }: ReadOptions) {
       const [row] = await (settle ? findSettled : find).execute(parties)
+      if (row) {
+        checkDelegation(row.delegation)
+        checkOrganization(row.organization)
+      }
       return row
     },
   }

@@ -5,6 +5,7 @@ import { type Database, deleteInParts, exactlyOne } from '../database/database.t
 import type { ReadOptions } from '../database/policy-cache.ts'
 import { clientAssertions, keyUsage } from '../database/records.ts'
 import { clients, keys, organizations } from '../database/schema.ts'
+import { BrokenRowError, createCheck } from '../database/sound.ts'
 import type { RevocationChanges, RevocationReason } from './lifecycle.ts'
 
 export type CredentialStore = ReturnType<typeof createCredentialStore>
@@ -60,6 +61,21 @@ const credentials = (on: Pick<Database, 'select'>) =>
     .innerJoin(clients, eq(clients.id, keys.clientId))
     .innerJoin(organizations, eq(organizations.id, clients.organizationId))
 
+const checkKey = createCheck(keys, { name: 'key', id: 'id' })
+const checkClient = createCheck(clients, { name: 'client', id: 'id' })
+const checkOrganization = createCheck(organizations, { name: 'organization', id: 'id' })
+const HASH_BYTES = 32
+
+/** Throws BrokenRowError: nobody is judged by rows that are not what they should be. */
+function checkCredential(row: CredentialRows): void {
+  const { key, client, owner } = row
+  checkKey(key)
+  if (key.publicJwk === null && key.hash?.length !== HASH_BYTES)
+    throw new BrokenRowError(`key ${key.id}: hash is none`)
+  checkClient(client)
+  checkOrganization(owner)
+}
+
 /** In the order in which changes lock them: the other way round, each would wait for the other. */
 const LOCKED = { of: [clients, keys, organizations] }
 
@@ -80,6 +96,7 @@ export function createCredentialStore(
   return {
     async findCredential(lookupId: string, { settle }: ReadOptions) {
       const [row] = await (settle ? findSettled : find).execute({ lookupId })
+      if (row) checkCredential(row)
       return row
     },
   }
@@ -112,8 +129,11 @@ export function createAssertionStore(
     .prepare('key_assertion_use')
 
   return {
-    findPublicKeys: (clientId: string, { settle }: ReadOptions) =>
-      (settle ? findSettled : find).execute({ clientId }),
+    async findPublicKeys(clientId: string, { settle }: ReadOptions) {
+      const rows = await (settle ? findSettled : find).execute({ clientId })
+      rows.forEach(checkCredential)
+      return rows
+    },
     /** Whether this is its first use, by whichever instance. */
     async useAssertion(assertion: { clientId: string; jti: string; expiresAt: Date }): Promise<boolean> {
       return (await use.execute(assertion)).length === 1

@@ -34,7 +34,7 @@ export function createSealing(keyEncryptionKeys: readonly Uint8Array[]): Sealing
         .encrypt(currentKey)
     },
     async open(sealed, context) {
-      const { kid } = protectedHeader(sealed)
+      const { kid } = protectedHeader(sealed, context)
       const key = byId.get(String(kid))
       if (!key)
         throw new SealError(
@@ -65,10 +65,10 @@ const keyId = (key: Uint8Array): string => {
 
 const bound = (context: SealContext) => ({ prp: context.purpose, rid: context.id })
 
-function protectedHeader(sealed: string) {
+function protectedHeader(sealed: string, context: SealContext) {
   try {
     return decodeProtectedHeader(sealed)
   } catch {
-    throw new SealError('the sealed text is damaged')
+    throw new SealError(`the sealed ${context.purpose} in row ${context.id} is damaged`)
   }
 }

@@ -2,6 +2,7 @@
 import { and, desc, eq, inArray, isNotNull, isNull, lte, or, type SQL, sql } from 'drizzle-orm'
 import { type Database, exactlyOne } from '../database/database.ts'
 import { type Environment, signingKeys } from '../database/schema.ts'
+import { BrokenRowError, createCheck } from '../database/sound.ts'
 import type { Transaction } from '../database/transaction.ts'
 import type { Timeline } from './rotation.ts'
 
@@ -26,8 +27,18 @@ const PLANNING = sql`x'73676e74'::integer, 2049`
 const isCurrent = () =>
   and(isNull(signingKeys.revokedAt), or(isNull(signingKeys.removesAt), sql`${signingKeys.removesAt} > now()`))
 
-/** Reads that wait run on `settling`, so that others need not wait for them. */
-export function createSigningKeyStore(database: Database, settling = database): SigningKeyStore {
+/** What cannot sign is the signer's to tell: verifiers may still need its public half. */
+const checkPublished = createCheck(signingKeys, { name: 'signing key', id: 'kid' }, ['sealedPrivateJwk'])
+
+/**
+ * Reads that wait run on `settling`, so that others need not wait for them. `onBroken` is told of rows that are not
+ * what they should be: they count as if they were not there.
+ */
+export function createSigningKeyStore(
+  database: Database,
+  settling = database,
+  onBroken?: (error: unknown) => void,
+): SigningKeyStore {
   const current = database
     .select()
     .from(signingKeys)
@@ -35,7 +46,22 @@ export function createSigningKeyStore(database: Database, settling = database): 
     .orderBy(signingKeys.kid)
     .prepare('signing_keys_current')
   return {
-    findCurrent: () => current.execute(),
+    async findCurrent() {
+      const rows = await current.execute()
+      return rows.filter((row) => {
+        try {
+          checkPublished(row)
+          if (typeof row.publicJwk.kty !== 'string')
+            throw new BrokenRowError(`signing key ${row.kid}: public_jwk is none`)
+          if (row.sealedPrivateJwk === null)
+            onBroken?.(new BrokenRowError(`signing key ${row.kid}: sealed_private_jwk is missing`))
+          return true
+        } catch (error) {
+          onBroken?.(error)
+          return false
+        }
+      })
+    },
     async settle() {
       // Not the rows, locked: waiting for one while holding another would be a deadlock with who changes both.
       await settling.execute(sql`select pg_advisory_xact_lock_shared(${PLANNING})`)

@@ -1,6 +1,6 @@
 /** What the database itself says is revoked: cut-offs, set by whatever stops something from minting. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { newId } from '../../src/ids.ts'
+import { newJti } from '../../src/ids.ts'
 import { connectTo, createTestDatabase, type TestDatabase } from '../support/database.ts'
 import { type SeededClient, seedClient, seedDelegation, seedOrganization } from '../support/seed.ts'
 
@@ -27,7 +27,7 @@ async function issue(client: SeededClient, secondsAhead: number): Promise<number
   const [row] = await database.sql`
     insert into issued_tokens (jti, issued_at, expires_at, key_id, client_id, organization_id, environment, scopes,
       audience, kid, request_id)
-    values (${newId('token')}, date_trunc('second', clock_timestamp()) + make_interval(secs => ${secondsAhead}),
+    values (${newJti()}, date_trunc('second', clock_timestamp()) + make_interval(secs => ${secondsAhead}),
       now() + interval '1 hour', ${client.keyId}, ${client.clientId}, ${client.organizationId}, ${client.environment},
       '{}', 'a', 'k', 'r')
     returning extract(epoch from issued_at)::float8 as at`
@@ -170,7 +170,7 @@ test('a revocation is listed for as long as a token that it names can be believe
   const { clientId, organizationId, keyId } = await sandboxClient()
   const listed = async (id: string) => (await revocationsOf(id)).length
   const single = async (expiresAt: string) => {
-    const jti = newId('token')
+    const jti = newJti()
     await sql`insert into revoked_tokens (jti, organization_id, client_id, expires_at)
       values (${jti}, ${organizationId}, ${clientId}, now() + ${expiresAt}::interval)`
     return jti

@@ -16,12 +16,15 @@ export type TcpProxy = {
   cutAll(): void
   /** All that are open go on without a byte passing, and without an end. */
   silence(): void
+  /** From now on, all bytes in both directions arrive so much later. */
+  delay(milliseconds: number): void
   close(): Promise<void>
 }
 
 /** `server`: the path of a Unix socket, or a port of 127.0.0.1. */
 export async function createTcpProxy(server: string | number): Promise<TcpProxy> {
   type Pair = { down: Socket; up: Socket; isSilent: boolean }
+  let delayMilliseconds = 0
   const pairs = new Set<Pair>()
   let makePasses: (() => Passes) | undefined
 
@@ -30,11 +33,12 @@ export async function createTcpProxy(server: string | number): Promise<TcpProxy>
     const pair: Pair = { down, up, isSilent: false }
     const passes = makePasses?.() ?? (() => true)
     pairs.add(pair)
+    const [passUp, passDown] = [createLine(up), createLine(down)]
     down.on('data', (bytes: Buffer) => {
-      if (!pair.isSilent && passes('client', bytes)) up.write(bytes)
+      if (!pair.isSilent && passes('client', bytes)) passUp(bytes)
     })
     up.on('data', (bytes: Buffer) => {
-      if (!pair.isSilent && passes('server', bytes)) down.write(bytes)
+      if (!pair.isSilent && passes('server', bytes)) passDown(bytes)
     })
     for (const [socket, other] of [
       [down, up],
@@ -49,6 +53,17 @@ export async function createTcpProxy(server: string | number): Promise<TcpProxy>
     }
   }).listen(0, '127.0.0.1')
   await once(listener, 'listening')
+
+  /** Keeps the order, also when the delay gets shorter. */
+  function createLine(to: Socket): (bytes: Buffer) => void {
+    let last = 0
+    return (bytes) => {
+      const now = performance.now()
+      last = Math.max(last, now + delayMilliseconds)
+      if (last <= now) to.write(bytes)
+      else setTimeout(() => to.writable && to.write(bytes), last - now)
+    }
+  }
   const address = listener.address()
   if (typeof address !== 'object' || !address) throw new Error('no port')
 
@@ -70,6 +85,9 @@ export async function createTcpProxy(server: string | number): Promise<TcpProxy>
     },
     silence() {
       for (const pair of pairs) pair.isSilent = true
+    },
+    delay(milliseconds) {
+      delayMilliseconds = milliseconds
     },
     async close() {
       for (const { down, up } of pairs) {

@@ -5,13 +5,13 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import postgres, { type Sql } from 'postgres'
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
+import { createTcpProxy, type TcpProxy } from '../../database/tcp-proxy.ts'
 import {
   createPostgresServer,
   findPostgresVersions,
   type PostgresServer,
-} from '../support/postgres-server.ts'
-import { createProcesses, waitFor } from '../support/process.ts'
-import { createTcpProxy, type TcpProxy } from './tcp-proxy.ts'
+} from '../../support/postgres-server.ts'
+import { createProcesses, waitFor } from '../../support/process.ts'
 import type { Report } from './transaction-load.ts'
 
 const LOAD = fileURLToPath(new URL('./transaction-load.ts', import.meta.url))

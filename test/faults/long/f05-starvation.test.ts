@@ -1,13 +1,13 @@
 /** A63, F5: whoever floods or hangs what is for managing holds up themselves: not the mint, not the others. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, describe, expect, onTestFinished, test } from 'vitest'
-import { validate } from '../keys/calls.ts'
-import { connectTo } from '../support/database.ts'
-import { apiOfOperator, createTenant, tokenFor } from '../support/management.ts'
-import { mint } from '../support/mint.ts'
-import { waitFor } from '../support/process.ts'
-import { seedClient } from '../support/seed.ts'
-import { setUpService } from '../support/service.ts'
+import { validate } from '../../keys/calls.ts'
+import { connectTo } from '../../support/database.ts'
+import { apiOfOperator, createTenant, tokenFor } from '../../support/management.ts'
+import { mint } from '../../support/mint.ts'
+import { waitFor } from '../../support/process.ts'
+import { seedClient } from '../../support/seed.ts'
+import { setUpService } from '../../support/service.ts'
 
 const { database, service } = await setUpService()
 const operator = await apiOfOperator(service)

@@ -5,9 +5,9 @@
 import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { sql } from 'drizzle-orm'
-import { connectAsNobody } from '../../src/database/database.ts'
-import { createTransactions, type Transaction } from '../../src/database/transaction.ts'
-import { ApiError } from '../../src/errors.ts'
+import { connectAsNobody } from '../../../src/database/database.ts'
+import { createTransactions, type Transaction } from '../../../src/database/transaction.ts'
+import { ApiError } from '../../../src/errors.ts'
 
 export type Report = {
   /** Of those pairs of rows the caller knows that they are there. */

@@ -23,8 +23,17 @@ import {
 } from '../support/process.ts'
 
 const KEY_ENCRYPTION_KEY = Buffer.alloc(32, 7).toString('base64')
-const versions = await findPostgresVersions()
+const found = await findPostgresVersions()
+// One here; `npm run test:faults` takes them all.
+const versions = process.env.POSTGRES_VERSIONS === 'all' ? found : found.slice(0, 1)
 console.log(`DATABASE_URL is tested with PostgreSQL ${versions.map(({ version }) => version).join(' and ')}`)
+
+/** What goes on without the database: key set, metadata, revocation feed. */
+const FROM_MEMORY = [
+  '/.well-known/jwks.json',
+  '/.well-known/oauth-authorization-server',
+  '/oauth2/revocations',
+]
 
 const processes = createProcesses()
 afterEach(processes.cleanUp)
@@ -91,7 +100,7 @@ describe.each(versions)('DATABASE_URL of PostgreSQL $version', ({ binaries }) =>
       expect(service.stdout() + service.stderr()).not.toContain(secret)
   })
 
-  test('F2: an outage is answered with 503 at once, JWKS go on, and minting returns by itself', async () => {
+  test('F2: an outage is answered with 503 at once, what is in memory goes on, and minting returns by itself', async () => {
     await server.start()
     const url = server.url('signet', 'two')
     const sql = postgres(url, { max: 1, connection: { 'signet.platform': 'on' } })
@@ -110,7 +119,9 @@ describe.each(versions)('DATABASE_URL of PostgreSQL $version', ({ binaries }) =>
     ])
     const outage = startLoad(service.url, client, 4)
     for (let i = 0; i < 20; i++) {
-      const answered = await answers(service.url, '/.well-known/jwks.json', 200)()
+      const answered = (
+        await Promise.all(FROM_MEMORY.map((path) => answers(service.url, path, 200)()))
+      ).every(Boolean)
       if (!answered) await sleep(500) // Then it may have ended: that is the better message.
       expect(service.state()).toBe('running')
       expect(answered).toBe(true)
@@ -119,7 +130,8 @@ describe.each(versions)('DATABASE_URL of PostgreSQL $version', ({ binaries }) =>
     await waitFor('/readyz', answers(service.url, '/readyz', 503))
     await outage.stop()
     expect([...outage.statuses.keys()]).toEqual([503])
-    expect(outage.slowest()).toBeLessThan(3000)
+    // One second is promised; the rest is for a busy machine.
+    expect(outage.slowest()).toBeLessThan(2000)
 
     const returned = load.received.length
     await server.start()
