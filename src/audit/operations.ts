@@ -18,7 +18,9 @@ const AuditEvent = v.pipe(
     occurred_at: timestamp(),
     organization_id: v.pipe(
       v.nullable(id('organization')),
-      v.description('Whose trail it belongs to; null of what nobody proved to be anybody for.'),
+      v.description(
+        'Whose trail it belongs to; null of what nobody proved to be anybody for, and of what the service did by itself.',
+      ),
     ),
     actor: v.nullable(
       v.strictObject({

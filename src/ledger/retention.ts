@@ -19,6 +19,24 @@ export async function ensureLedgerPartitions(store: Partitions, now: number): Pr
     if (!present.includes(isoDay(day))) await store.addPartition(isoDay(day), isoDay(day + 1))
 }
 
+/** Fewer days than that are left only when nobody has made any for days. */
+const FEW_DAYS = 3
+
+/**
+ * Makes partitions where few are left, and answers whether it had to: for each instance to ask by itself, so that no day
+ * comes without one because whatever should have made them does not run.
+ */
+export async function ensureFewDays(store: Partitions, now: number): Promise<boolean> {
+  const present = await store.findPartitions()
+  const today = Math.floor(now / DAY)
+  for (let day = today; day <= today + FEW_DAYS; day++)
+    if (!present.includes(isoDay(day))) {
+      await ensureLedgerPartitions(store, now)
+      return true
+    }
+  return false
+}
+
 /** Drops what is past retention. Safe to repeat. */
 export async function dropOldLedger(store: Partitions, now: number): Promise<void> {
   const oldest = (Math.floor(now / DAY) - RETENTION_DAYS) * DAY

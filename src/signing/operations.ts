@@ -5,10 +5,10 @@ import { ApiError, notFound } from '../errors.ts'
 import { change, differences, list, type Operation } from '../management/operation.ts'
 import { displayName, environment, isoOf, timestamp } from '../management/wire.ts'
 import { publicMembers } from './jwks.ts'
+import { rotate, timelineOf } from './rotate.ts'
 import {
   activeSigningKey,
   planRevocation,
-  planRotation,
   SIGNING_KEY_STATUSES,
   type SigningKeyStatus,
   signingKeyStatus,
@@ -59,14 +59,6 @@ const toWire = (row: SigningKeyRow, current: SigningKeyStatus) => ({
   public_jwk: publicMembers(row.publicJwk),
   ...timelineOf(row),
   created_at: isoOf(row.createdAt),
-})
-
-const timelineOf = (row: SigningKeyRow) => ({
-  published_at: isoOf(row.publishedAt),
-  activates_at: isoOf(row.activatesAt),
-  retires_at: isoOf(row.retiresAt),
-  removes_at: isoOf(row.removesAt),
-  revoked_at: isoOf(row.revokedAt),
 })
 
 /** Each with its status; `current` are all keys that still matter in the environments of `rows`. */
@@ -137,32 +129,16 @@ export function createSigningKeyOperations(options: {
       body: v.strictObject({ environment: environment() }),
       prepare,
       async change({ transaction, actor, body, prepared }) {
-        const store = createManagedSigningKeys(transaction)
-        const now = await store.lock()
-        const keys = await store.findCurrent(body.environment)
-        const plan = planRotation(keys, now.getTime())
-        if (!plan.ok)
+        const rotation = await rotate(transaction, body.environment, prepared)
+        if (!rotation.ok)
           throw new ApiError(
             'conflict',
-            `The next signing key is published already; it activates at ${isoOf(plan.nextActivatesAt)}.`,
+            `The next signing key is published already; it activates at ${isoOf(rotation.nextActivatesAt)}.`,
           )
-        const retired: SigningKeyRow[] = []
-        for (const { kid, changes } of plan.updates) retired.push(await store.update(kid, changes))
-        const row = await store.insert({ ...prepared, environment: body.environment, ...plan.insert })
-        const [resource = {}] = withStatus([row], [row], now)
+        const [resource = {}] = withStatus([rotation.key], [rotation.key], rotation.now)
         return {
           resource,
-          change: {
-            organizationId: actor.organizationId,
-            action: 'signing_key.rotate',
-            targetId: row.kid,
-            after: {
-              environment: row.environment,
-              alg: row.alg,
-              ...timelineOf(row),
-              retired: retired.map((key) => ({ kid: key.kid, ...timelineOf(key) })),
-            },
-          },
+          change: { organizationId: actor.organizationId, ...rotation.change },
           afterwards,
         }
       },

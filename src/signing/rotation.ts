@@ -83,6 +83,14 @@ export function planRotation(keys: readonly PlannedKey[], now: number): Rotation
   }
 }
 
+/** Whether an environment's key has signed for as long as it should, and nothing is on its way to take its place. */
+export function isRotationDue(keys: readonly PlannedKey[], now: number, afterSeconds: number): boolean {
+  const live = keys.filter(isNotRevoked)
+  if (nextSigningKey(live, now)) return false
+  const active = activeSigningKey(live, now)
+  return !active || active.activatesAt.getTime() + afterSeconds * 1000 <= now
+}
+
 /**
  * The end of a key, now: and whatever it takes for another one to sign. That is the one that is published already, or
  * a new one; verifiers that do not have it yet must fetch it, which is what an emergency costs. `keys` are the

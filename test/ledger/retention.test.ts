@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { connectAsPlatform, type Database, disconnect } from '../../src/database/database.ts'
-import { dropOldLedger, ensureLedgerPartitions } from '../../src/ledger/retention.ts'
+import { dropOldLedger, ensureFewDays, ensureLedgerPartitions } from '../../src/ledger/retention.ts'
 import { createLedgerStore, type LedgerStore } from '../../src/ledger/store.ts'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
 import { mint } from '../support/mint.ts'
@@ -34,6 +34,16 @@ test('there is a partition for yesterday, today and the week ahead, and again a 
     const present = await store.findPartitions()
     for (let day = -1; day <= 7; day++) expect(present).toContain(isoDay(now + day * DAY))
   }
+})
+
+test('where few days are left, whoever asks makes a week again; where there are enough, nothing is touched', async () => {
+  const now = Date.now() + 30 * DAY
+  await ensureLedgerPartitions(store, now)
+  expect(await ensureFewDays(store, now + 4 * DAY)).toBe(false)
+  expect(await store.findPartitions()).not.toContain(isoDay(now + 8 * DAY))
+  expect(await ensureFewDays(store, now + 5 * DAY)).toBe(true)
+  expect(await store.findPartitions()).toContain(isoDay(now + 12 * DAY))
+  expect(await ensureFewDays(store, now + 5 * DAY)).toBe(false)
 })
 
 test('days past retention are dropped, with what was counted then; the others stay', async () => {

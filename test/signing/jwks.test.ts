@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import { describe, expect, test } from 'vitest'
 import { buildJwks } from '../../src/signing/jwks.ts'
+import { PUBLISHED_AHEAD_SECONDS } from '../../src/signing/rotation.ts'
 import { createSealing } from '../../src/signing/sealing.ts'
 import { makeSigningKey } from '../../src/signing/signing-key.ts'
 import { createTestDatabase } from '../support/database.ts'
@@ -161,6 +162,14 @@ test('RFC 9110 §8.8.3 the tag changes with the bytes and only with them: order 
   expect(new Set([etag, ...others.map((each) => each.etag)]).size).toBe(5)
 })
 
+test('A37 whoever keeps a set for its max-age has a key for as long again before it signs', async () => {
+  for (const path of PATHS) {
+    const maxAge = /max-age=(\d+)/.exec((await get(path)).headers.get('cache-control') ?? '')?.[1]
+    expect(Number(maxAge)).toBeGreaterThan(0)
+    expect(Number(maxAge)).toBeLessThanOrEqual(PUBLISHED_AHEAD_SECONDS / 2)
+  }
+})
+
 test('RFC 9110 §12.5.3 there is one coding, so one tag does, and no Vary is needed', async () => {
   const response = await get(PATHS[0], { headers: { 'Accept-Encoding': 'gzip, br' } })
   expect([response.headers.get('content-encoding'), response.headers.get('vary')]).toEqual([null, null])
@@ -228,8 +237,9 @@ test('A39 key sets cost the database nothing, however many ask', async () => {
     await Promise.all(
       Array.from({ length: 50 }, () => get(`${PATHS[i % 2]}`).then((response) => response.text())),
     )
-  // The signer's own refresh, every 30 s, may fall in between.
-  expect((await reads()) - before).toBeLessThanOrEqual(2)
+  // The signer's own refresh, every 30 s, may fall in between, and the hourly look whether a rotation is due; and what
+  // was read before, which PostgreSQL counts late. Nothing of that comes with each of 1000 requests.
+  expect((await reads()) - before).toBeLessThan(20)
 })
 
 test('the keys are sealed at rest: no private member is in the table', async () => {

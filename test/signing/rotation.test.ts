@@ -4,6 +4,7 @@ import {
   activeSigningKey,
   CLOCK_MARGIN_SECONDS,
   isPublished,
+  isRotationDue,
   PUBLISHED_AFTER_SECONDS,
   PUBLISHED_AHEAD_SECONDS,
   planRevocation,
@@ -127,6 +128,36 @@ describe('the plan of a rotation', () => {
   test('where nothing signs, the new key does at once', () => {
     for (const dead of [[], [{ ...newKey('a', 0), revokedAt: at(500) }]])
       expect(statusesOf(rotated(dead, 1_000, 'b'), 1_000)).toMatchObject({ b: 'active' })
+  })
+})
+
+describe('whether a rotation is due', () => {
+  const keys = [newKey('a', 1_000, 2_000)]
+  const due = (rows: readonly Key[], now: number) => isRotationDue(rows, now, 60)
+
+  test('when the active key has been active for that long', () => {
+    expect([due(keys, 2_000), due(keys, 61_999), due(keys, 62_000), due(keys, 1e12)]).toEqual([
+      false,
+      false,
+      true,
+      true,
+    ])
+  })
+
+  test('not while the next one waits, and from its own activation on it is that one’s time', () => {
+    const next = rotated(keys, 62_000, 'b')
+    const activates = 62_000 + AHEAD
+    for (const now of [62_000, activates - 1, activates, activates + 59_999])
+      expect([now, due(next, now)]).toEqual([now, false])
+    expect(due(next, activates + 60_000)).toBe(true)
+  })
+
+  test('a revocation counts: of the next one, and of the only one', () => {
+    expect(due(revoked(rotated(keys, 62_000, 'b'), 63_000, 'b'), 63_000)).toBe(true)
+    expect(due([], 1_000)).toBe(true)
+    expect(due([{ ...newKey('a', 0), revokedAt: at(500) }], 1_000)).toBe(true)
+    // The successor is new.
+    expect(isRotationDue(revoked(keys, 3_000, 'a'), 3_000, 3_600)).toBe(false)
   })
 })
 

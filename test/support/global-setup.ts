@@ -2,6 +2,7 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { getConstructionPlans } from 'pg-boss'
 import postgres from 'postgres'
 import type { TestProject } from 'vitest/node'
 import { startEmbeddedPostgres } from '../../src/database/embedded.ts'
@@ -33,11 +34,16 @@ export default async function setup(project: TestProject) {
   }
 }
 
+/** With the schema of the job queue: a service that lives long enough would make its own. */
 async function makeTemplate(embedded: Awaited<ReturnType<typeof startEmbeddedPostgres>>): Promise<void> {
   const admin = postgres({ ...embedded.superuser, max: 1, onnotice: () => {} })
   await admin.unsafe('create database signet_template owner signet')
-  await withMigratedDatabase({ ...embedded.connection, database: 'signet_template' }, (database) =>
+  const target = { ...embedded.connection, database: 'signet_template' }
+  await withMigratedDatabase(target, (database) =>
     ensureLedgerPartitions(createLedgerStore(database), Date.now()),
   )
+  const owner = postgres({ ...target, max: 1, onnotice: () => {} })
+  await owner.unsafe(getConstructionPlans('pgboss'))
+  await owner.end()
   await admin.end()
 }
