@@ -16,9 +16,15 @@ export type Config = {
   bootstrapFile: string | undefined
   host: string
   port: number
+  /** Processes that serve the one port; with more than one, a supervisor runs them. */
+  workers: number
+  /** From SIGTERM on: so long it says that it is going, and still takes requests. */
+  drainGraceSeconds: number
   issuer: string
   defaultAudience: string
   signingAlgorithm: SigningAlgorithm
+  /** How long a signing key signs before the next one is published; 0: until somebody rotates it. */
+  signingKeyRotationDays: number
   /** 32 bytes each: the first seals, all of them open. Undefined: made and kept in `dataDir` (embedded only). */
   keyEncryptionKeys: Uint8Array[] | undefined
   keyVendor: string
@@ -92,6 +98,8 @@ const Environment = v.object({
   BOOTSTRAP_FILE: v.optional(v.string()),
   HOST: v.optional(v.string(), '127.0.0.1'),
   PORT: v.optional(wholeNumber(1, 65_535), '8787'),
+  WORKERS: v.optional(wholeNumber(1, 64), '1'),
+  DRAIN_GRACE_SECONDS: v.optional(wholeNumber(0, 300), '3'),
   ISSUER: v.optional(
     v.pipe(
       v.string(),
@@ -106,6 +114,7 @@ const Environment = v.object({
     v.picklist(SIGNING_ALGORITHMS, `must be one of ${SIGNING_ALGORITHMS.join(', ')}`),
     'ES256',
   ),
+  SIGNING_KEY_ROTATION_DAYS: v.optional(wholeNumber(0, 365), '30'),
   KEY_ENCRYPTION_KEY: v.optional(
     v.pipe(
       v.string(),
@@ -176,9 +185,12 @@ export function parseConfig(variables: Record<string, string | undefined>): Pars
       bootstrapFile: env.BOOTSTRAP_FILE,
       host: env.HOST,
       port: env.PORT,
+      workers: env.WORKERS,
+      drainGraceSeconds: env.DRAIN_GRACE_SECONDS,
       issuer,
       defaultAudience,
       signingAlgorithm: env.SIGNING_ALGORITHM,
+      signingKeyRotationDays: env.SIGNING_KEY_ROTATION_DAYS,
       keyEncryptionKeys: env.KEY_ENCRYPTION_KEY,
       keyVendor: env.KEY_PREFIX,
       trustedProxies: env.TRUSTED_PROXIES,

@@ -1,18 +1,20 @@
 /**
- * The service: reads the configuration, composes, listens, and drains on SIGTERM. Logs go to the standard error;
- * what is printed for a person, keys of a first start among it, goes to the standard output.
+ * The service: reads the configuration, and serves until SIGTERM, in one process (serve.ts) or in several
+ * (supervisor.ts). Logs go to the standard error; what is printed for a person, keys of a first start among it, goes to
+ * the standard output.
  */
 import { pino } from 'pino'
-import { type Bootstrapped, writeBootstrapFile } from './bootstrap.ts'
-import { compose, type Service } from './compose.ts'
+import type { Bootstrapped } from './bootstrap.ts'
 import { type Config, parseConfig } from './config.ts'
 import { EmbeddedPostgresError, startEmbeddedPostgres } from './database/embedded.ts'
-import { UnsafeRoleError } from './database/migrate.ts'
-import { createHttpServer } from './http/server.ts'
+import { StartRefusedError } from './errors.ts'
 import { keepKeyEncryptionKey } from './signing/key-file.ts'
+import { type Assignment, joinSupervisor, supervise } from './supervisor.ts'
 
-const DRAIN_MILLISECONDS = 8_000
-const START_GRACE_MILLISECONDS = 3_000
+/** What running requests get to finish. The longest deadline of a request's own is four seconds. */
+const DRAIN_MILLISECONDS = 7_000
+/** After the drain: to write what has gathered. */
+const CLOSING_MILLISECONDS = 3_500
 
 const parsed = parseConfig(process.env)
 if (!parsed.ok) {
@@ -21,7 +23,11 @@ if (!parsed.ok) {
   process.exit(1)
 }
 const { config } = parsed
-const log = pino({ level: config.logLevel, base: null }, pino.destination({ dest: 2, sync: true }))
+const supervised = joinSupervisor()
+const log = pino(
+  { level: config.logLevel, base: config.workers > 1 ? { pid: process.pid } : null },
+  pino.destination({ dest: 2, sync: true }),
+)
 
 // The last resort: a fault nobody foresaw ends the process; what supervises it starts another.
 for (const event of ['uncaughtException', 'unhandledRejection'] as const)
@@ -30,83 +36,63 @@ for (const event of ['uncaughtException', 'unhandledRejection'] as const)
     process.exit(1)
   })
 
-const stopRequested = new AbortController()
-/** A start that is under way when it should stop may finish, for a while. */
-const givenUp = new Promise<void>((resolve) => {
-  stopRequested.signal.addEventListener('abort', () => setTimeout(resolve, START_GRACE_MILLISECONDS))
+const requested = new AbortController()
+const hurried = new AbortController()
+const stop = { requested: requested.signal, hurried: hurried.signal }
+process.on('SIGTERM', () => requested.abort())
+// Ctrl-C: a person waits.
+process.on('SIGINT', () => {
+  hurried.abort()
+  requested.abort()
 })
-for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => stopRequested.abort())
 
 try {
-  await run(config)
+  if (supervised) await serveHere(await supervised.assignment, supervised.reportReady)
+  else await run()
   process.exit(0)
 } catch (error) {
-  if (error instanceof EmbeddedPostgresError || error instanceof UnsafeRoleError) console.error(error.message)
-  else if (error instanceof Error && 'code' in error && error.code === 'EADDRINUSE')
-    console.error(`HOST ${config.host}, PORT ${config.port}: another program listens there already.`)
-  else log.fatal({ err: error }, 'Signet cannot go on')
+  if (!(error instanceof EmbeddedPostgresError || error instanceof StartRefusedError))
+    log.fatal({ err: error }, 'Signet cannot go on')
+  else if (supervised) await supervised.refuse(error.message)
+  else console.error(error.message)
   process.exit(1)
 }
 
-async function run(config: Config): Promise<void> {
+/** All of the service: what its processes share, and the one or several that serve. */
+async function run(): Promise<void> {
+  const { workers, databaseUrl, dataDir } = config
   const embedded =
-    config.databaseUrl === undefined
-      ? await startEmbeddedPostgres({ dataDir: config.dataDir, onNotice: (notice) => log.info(notice) })
+    databaseUrl === undefined
+      ? await startEmbeddedPostgres({ dataDir, workers, onNotice: (notice) => log.info(notice) })
       : undefined
   try {
-    const service = compose({
-      config,
-      target: config.databaseUrl ?? embeddedTarget(embedded),
-      keyEncryptionKeys: config.keyEncryptionKeys ?? [await keepKeyEncryptionKey(config.dataDir)],
-      withDemo: config.databaseUrl === undefined,
-      async handOver(bootstrapped) {
-        if (config.bootstrapFile !== undefined) await writeBootstrapFile(config.bootstrapFile, bootstrapped)
-        printKeys(config, bootstrapped)
-      },
-      log,
-    })
-    const server = createHttpServer(service.app)
-    try {
-      await server.listen(config.port, config.host)
-      await startPatiently(service)
-      if (!stopRequested.signal.aborted) {
-        console.log(`Signet is ready at ${urlOf(config)} (issuer ${config.issuer})`)
-        await new Promise((resolve) =>
-          stopRequested.signal.addEventListener('abort', resolve, { once: true }),
-        )
-      }
-      log.info('draining')
-      await server.drain(DRAIN_MILLISECONDS)
-    } finally {
-      await service.stop()
+    const target = databaseUrl ?? embedded?.connection
+    if (target === undefined) throw new Error('there is neither DATABASE_URL nor an embedded PostgreSQL')
+    const keyEncryptionKeys = config.keyEncryptionKeys ?? [await keepKeyEncryptionKey(dataDir)]
+    const foundation = { target, keyEncryptionKeys }
+    const onReady = () => console.log(`Signet is ready at ${urlOf(config)} (issuer ${config.issuer})`)
+    if (workers === 1) await serveHere({ foundation, listensAtOnce: true }, onReady)
+    else {
+      const patienceMilliseconds = 1000 * config.drainGraceSeconds + DRAIN_MILLISECONDS + CLOSING_MILLISECONDS
+      await supervise({ workers, foundation, onReady, stop, patienceMilliseconds, log })
     }
   } finally {
     await embedded?.stop()
   }
 }
 
-function embeddedTarget(embedded: Awaited<ReturnType<typeof startEmbeddedPostgres>> | undefined) {
-  if (!embedded) throw new Error('there is neither DATABASE_URL nor an embedded PostgreSQL')
-  return embedded.connection
-}
-
-/** A database that is not there yet is waited for: /livez answers meanwhile, /readyz says no. */
-async function startPatiently(service: Service): Promise<void> {
-  for (let attempt = 1; !stopRequested.signal.aborted; attempt++) {
-    try {
-      const starting = service.start()
-      starting.catch(() => {})
-      return await Promise.race([starting, givenUp])
-    } catch (error) {
-      if (error instanceof UnsafeRoleError) throw error
-      log.error({ err: error, attempt }, 'not started yet')
-    }
-    const milliseconds = Math.min(100 * 2 ** attempt, 5000) * (0.5 + Math.random() / 2)
-    await new Promise((resolve) => {
-      setTimeout(resolve, milliseconds)
-      stopRequested.signal.addEventListener('abort', resolve, { once: true })
-    })
-  }
+async function serveHere(assignment: Assignment, onReady: () => void): Promise<void> {
+  // Only where it serves: what it takes in memory, a supervisor does without.
+  const { serve } = await import('./serve.ts')
+  await serve({
+    ...assignment,
+    config,
+    printKeys: (bootstrapped) => printKeys(config, bootstrapped),
+    onReady,
+    stop,
+    drainMilliseconds: DRAIN_MILLISECONDS,
+    log,
+  })
 }
 
 function urlOf({ port }: Config): string {

@@ -14,9 +14,12 @@ describe('the configuration', () => {
       databaseUrl: undefined,
       host: '127.0.0.1',
       port: 8787,
+      workers: 1,
+      drainGraceSeconds: 3,
       issuer: 'http://localhost:8787',
       defaultAudience: 'http://localhost:8787/api',
       signingAlgorithm: 'ES256',
+      signingKeyRotationDays: 30,
       keyVendor: 'sgt',
       trustedProxies: [],
       logLevel: 'info',
@@ -74,6 +77,7 @@ describe('the configuration', () => {
         KEY_ENCRYPTION_KEY: 'short',
         KEY_PREFIX: 'S-',
         SIGNING_ALGORITHM: 'HS256',
+        SIGNING_KEY_ROTATION_DAYS: '366',
         TRUSTED_PROXIES: '10.0.0.0/99',
         FAILED_AUTHENTICATIONS_PER_MINUTE: 'many',
         LOG_LEVEL: 'loud',
@@ -88,6 +92,7 @@ describe('the configuration', () => {
       'LOG_LEVEL',
       'PORT',
       'SIGNING_ALGORITHM',
+      'SIGNING_KEY_ROTATION_DAYS',
       'TRUSTED_PROXIES',
     ])
   })

@@ -1,7 +1,7 @@
 /** A40, A42: who may not use the management API, on a route of each kind, and what exactly they are told. */
 import { createHmac } from 'node:crypto'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
-import { newId } from '../../src/ids.ts'
+import { newId, newJti } from '../../src/ids.ts'
 import { MANAGEMENT_SCOPES } from '../../src/management/scopes.ts'
 import { createTenant, type Tenant, tokenFor } from '../support/management.ts'
 import { mint, type Problem, type RawAnswer, rawRequest, tokenOf } from '../support/mint.ts'
@@ -44,7 +44,7 @@ const call = (url: string, route: Route, lines: Lines): Promise<RawAnswer> =>
       ...('body' in route
         ? ([
             ['Content-Type', 'application/json'],
-            ['Idempotency-Key', newId('token')],
+            ['Idempotency-Key', newJti()],
           ] as const)
         : []),
     ],

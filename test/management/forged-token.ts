@@ -2,7 +2,7 @@
 import { createPrivateKey, createPublicKey, type KeyObject } from 'node:crypto'
 import { exportSPKI, SignJWT } from 'jose'
 import { connectAsPlatform, disconnect } from '../../src/database/database.ts'
-import { newId } from '../../src/ids.ts'
+import { newJti } from '../../src/ids.ts'
 import { createSealing } from '../../src/signing/sealing.ts'
 import { openSigningKey } from '../../src/signing/signing-key.ts'
 import { createSigningKeyStore } from '../../src/signing/store.ts'
@@ -36,7 +36,7 @@ export async function createForger(database: TestDatabase, environment = 'produc
     sign({ organizationId, clientId, keyId }, claims = {}, header = {}) {
       const now = Math.floor(Date.now() / 1000)
       const payload = {
-        ...{ iss: ISSUER, sub: clientId, aud: ISSUER, iat: now, exp: now + 600, jti: newId('token') },
+        ...{ iss: ISSUER, sub: clientId, aud: ISSUER, iat: now, exp: now + 600, jti: newJti() },
         ...{ client_id: clientId, key_id: keyId, organization_id: organizationId, environment: 'production' },
         scope: 'signet:organizations:read signet:organizations:write',
         ...claims,

@@ -44,7 +44,7 @@ export type Processes = {
   /** Without waiting for anything. */
   spawn(environment: Environment): Promise<ServiceProcess>
   /** Waits until it is ready. */
-  start(environment: Environment): Promise<ServiceProcess>
+  start(environment: Environment, nodeArguments?: readonly string[]): Promise<ServiceProcess>
   /** After each test: ends what still runs, embedded postmasters too, and removes the folders. */
   cleanUp(): Promise<void>
   /** After all tests. */
@@ -62,8 +62,11 @@ export function createProcesses(): Processes {
     return path
   }
 
-  async function spawnService(environment: Environment): Promise<ServiceProcess> {
-    const service = await spawnMain(environment)
+  async function spawnService(
+    environment: Environment,
+    nodeArguments: readonly string[] = [],
+  ): Promise<ServiceProcess> {
+    const service = await spawnMain(environment, nodeArguments)
     services.push(service)
     return service
   }
@@ -82,8 +85,8 @@ export function createProcesses(): Processes {
       return join(path, 'data')
     },
     spawn: spawnService,
-    async start(environment) {
-      const service = await spawnService(environment)
+    async start(environment, nodeArguments) {
+      const service = await spawnService(environment, nodeArguments)
       await service.ready
       return service
     },
@@ -100,10 +103,13 @@ export function createProcesses(): Processes {
   }
 }
 
-async function spawnMain(environment: Environment): Promise<ServiceProcess> {
+async function spawnMain(
+  environment: Environment,
+  nodeArguments: readonly string[],
+): Promise<ServiceProcess> {
   const port = Number(environment.PORT ?? (await findFreePort()))
-  const child: ChildProcess = spawn(process.execPath, [MAIN], {
-    env: { PATH: process.env.PATH ?? '', PORT: String(port), ...environment },
+  const child: ChildProcess = spawn(process.execPath, [...nodeArguments, MAIN], {
+    env: { PATH: process.env.PATH ?? '', PORT: String(port), DRAIN_GRACE_SECONDS: '0', ...environment },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   let stdout = ''
@@ -161,6 +167,17 @@ export async function findFreePort(): Promise<number> {
   await once(probe, 'close')
   if (typeof address !== 'object' || !address) throw new Error('no port')
   return address.port
+}
+
+/** The processes that serve for a supervisor. */
+export async function workerPids(supervisor: number): Promise<number[]> {
+  const list = spawn('ps', ['-A', '-o', 'pid=,ppid=,args='], { stdio: ['ignore', 'pipe', 'inherit'] })
+  let output = ''
+  for await (const chunk of list.stdout) output += chunk
+  return output.split('\n').flatMap((line) => {
+    const [pid, parent] = line.trim().split(/\s+/)
+    return Number(parent) === supervisor && line.includes(MAIN) ? [Number(pid)] : []
+  })
 }
 
 /** The pid of the embedded postmaster that serves the folder, if there is one. */
@@ -236,11 +253,12 @@ export type Load = {
   stop(): Promise<void>
 }
 
-/** Mints in parallel loops until it is stopped, whatever happens to the service. */
+/** Mints in parallel loops until it is stopped, whatever happens to the service; with a pause between two of a loop. */
 export function startLoad(
   url: string,
   client: { organizationId: string; key: string; scopes: string[] },
   parallel = 8,
+  pauseMs = 0,
 ): Load {
   const received: string[] = []
   const statuses = new Map<number, number>()
@@ -270,7 +288,8 @@ export function startLoad(
       const status = await mintOnce().catch(() => 0)
       slowest = Math.max(slowest, performance.now() - began)
       statuses.set(status, (statuses.get(status) ?? 0) + 1)
-      if (status !== 200) await sleep(10)
+      const pauseNow = status === 200 ? pauseMs : Math.max(10, pauseMs)
+      if (pauseNow > 0) await sleep(pauseNow)
     }
   }
 
@@ -298,4 +317,32 @@ export async function compareWithLedger(sql: Sql, received: readonly string[]) {
     compared: received.length,
     receivedTwice: received.length - new Set(received).size,
   }
+}
+
+/** What compareWithLedger finds where all is well, beside how many it compared. */
+export const NOTHING_WRONG = { lost: [], doubled: [], receivedTwice: 0 }
+
+export type Prepared = {
+  environment: Environment
+  dataDir: string
+  service: ServiceProcess
+  demo: Awaited<ReturnType<typeof readDemo>>
+}
+
+/** A first start, and the demo client without a rate limit that could be felt. */
+export async function startUnlimited(
+  processes: Processes,
+  more: Environment = {},
+  nodeArguments?: readonly string[],
+): Promise<Prepared> {
+  const dataDir = await processes.dataDir()
+  const bootstrapFile = join(dataDir, '../bootstrap.json')
+  const environment = { DATA_DIR: dataDir, BOOTSTRAP_FILE: bootstrapFile, LOG_LEVEL: 'warn', ...more }
+  const service = await processes.start(environment, nodeArguments)
+  const demo = await readDemo(bootstrapFile)
+  await withDatabase(
+    dataDir,
+    (sql) => sql`update clients set rate_limit_per_minute = 1000000000 where id = ${demo.clientId}`,
+  )
+  return { environment, dataDir, service, demo }
 }

@@ -3,11 +3,11 @@ import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
 import { kill } from 'node:process'
 import { afterAll, afterEach, expect, test } from 'vitest'
-import type { BootstrappedClient } from '../../src/bootstrap.ts'
-import { createTcpProxy } from '../database/tcp-proxy.ts'
-import { createTestDatabase } from '../support/database.ts'
-import { apiWith, tokenFor } from '../support/management.ts'
-import { createProcesses, readBootstrapFile } from '../support/process.ts'
+import type { BootstrappedClient } from '../../../src/bootstrap.ts'
+import { createTcpProxy } from '../../database/tcp-proxy.ts'
+import { createTestDatabase } from '../../support/database.ts'
+import { apiWith, tokenFor } from '../../support/management.ts'
+import { createProcesses, readBootstrapFile } from '../../support/process.ts'
 
 const database = await createTestDatabase()
 const proxy = await createTcpProxy(`${database.target.host}/.s.PGSQL.${database.target.port}`)
