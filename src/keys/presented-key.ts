@@ -1,5 +1,6 @@
 /** How a key arrives: `Authorization: <key>`, `Authorization: Bearer <key>` or `X-Api-Key: <key>`, exactly one of them. */
 import type { IncomingMessage } from 'node:http'
+import { fieldLines } from '../http/fields.ts'
 
 export type PresentedKey =
   | { kind: 'none' }
@@ -8,9 +9,9 @@ export type PresentedKey =
   | { kind: 'text'; text: string }
 
 /** Every header line counts: Node itself would silently keep the first of two `Authorization` lines. */
-export function presentedKey(request: Pick<IncomingMessage, 'headersDistinct'>): PresentedKey {
-  const authorizations = request.headersDistinct.authorization ?? []
-  const apiKeys = request.headersDistinct['x-api-key'] ?? []
+export function presentedKey(request: Pick<IncomingMessage, 'rawHeaders'>): PresentedKey {
+  const authorizations = fieldLines(request, 'authorization')
+  const apiKeys = fieldLines(request, 'x-api-key')
   if (authorizations.length + apiKeys.length > 1) return { kind: 'several' }
   const [apiKey] = apiKeys
   if (apiKey !== undefined) return classify(apiKey)

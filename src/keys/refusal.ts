@@ -8,6 +8,23 @@ export type KeyRefusal =
   | { ok: false; reason: 'several_credentials' | 'access_token_presented' }
   | { ok: false; reason: 'too_many_refusals'; retryAfterSeconds: number }
 
+/** Whether it is the key, or the place it is used from, that is refused: not what it asks for. */
+export const isOfKey = (reason: string): boolean => OF_KEY.has(reason)
+
+const OF_KEY: ReadonlySet<string> = new Set<KeyRefusal['reason']>([
+  'key_missing',
+  'key_malformed',
+  'key_unknown',
+  'key_expired',
+  'key_revoked',
+  'client_revoked',
+  'address_not_allowed',
+  'origin_not_allowed',
+  'client_pending_approval',
+  'client_suspended',
+  'owner_suspended',
+])
+
 const INVALID_KEY = 'The key is missing, malformed, unknown, expired or revoked.'
 
 export function keyRefusalToApiError(refusal: KeyRefusal): ApiError {

@@ -9,7 +9,7 @@ import type { Description } from '../http/description.ts'
 import { checkMembers, parseStrictJson, readOptionalJsonText } from '../http/json-body.ts'
 import { resource } from '../http/methods.ts'
 import { problemBody } from '../http/problem.ts'
-import type { RequestEnv } from '../http/request-context.ts'
+import { contextOf, type RequestEnv } from '../http/request-context.ts'
 import { parseIdempotencyKey } from '../management/idempotency.ts'
 import { sendChange } from '../management/routes.ts'
 import { environment, id, integer, moment } from '../management/wire.ts'
@@ -93,7 +93,7 @@ export function selfServiceRoutes(
         holder = await authenticate(c)
         const answered = await answer(c, holder)
         // It is allowed, perhaps by a younger list than the one that was in memory when it proved itself.
-        if (holder.origin !== undefined) allowOrigin(c, holder.origin)
+        if (holder.origin !== undefined) allowOrigin(contextOf(c), holder.origin)
         return answered
       } catch (error) {
         if (error instanceof ApiError && ERRORS[error.code].status < 500)
@@ -103,8 +103,8 @@ export function selfServiceRoutes(
             code: error.code,
             actor: holder && actorOf(holder.credential),
             targetId: holder?.credential.key.id,
-            clientAddress: c.var.clientAddress,
-            requestId: c.var.requestId,
+            clientAddress: contextOf(c).clientAddress,
+            requestId: contextOf(c).requestId,
           })
         throw error
       }
@@ -118,11 +118,12 @@ export function selfServiceRoutes(
       throw new ApiError('invalid_request', 'This resource takes no query parameters.')
     const holder = await selfService.authenticate({
       presented: presentedKey(c.env.incoming),
-      clientAddress: c.var.clientAddress,
-      origin: foreignOrigin(c),
+      clientAddress: contextOf(c).clientAddress,
+      origin: foreignOrigin(contextOf(c)),
     })
     const { origin, credential } = holder
-    if (origin !== undefined && credential.client.allowedOrigins?.includes(origin)) allowOrigin(c, origin)
+    if (origin !== undefined && credential.client.allowedOrigins?.includes(origin))
+      allowOrigin(contextOf(c), origin)
     return holder
   }
 
@@ -133,8 +134,8 @@ export function selfServiceRoutes(
 
   resource(app, '/v2/auth/renew', {
     POST: forHolder('renewKey', async (c, holder) => {
-      const text = await readOptionalJsonText(c)
-      const { requestId, issuer } = c.var
+      const text = await readOptionalJsonText(c.env.incoming)
+      const { requestId, issuer } = contextOf(c)
       const answer = await selfService.renew(holder, {
         requestId,
         read: () => ({

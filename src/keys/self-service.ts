@@ -10,6 +10,7 @@ import type { ChangeAnswer, PerformChange } from '../management/change.ts'
 import { enterTenant } from '../management/store.ts'
 import { isoOf } from '../management/wire.ts'
 import { sourceOf } from '../network/address.ts'
+import type { Evenly } from '../network/even-time.ts'
 import type { Throttle } from '../network/throttle.ts'
 import { checkExpiry, expiryError, issueKey } from './issue.ts'
 import type { KeyFormat, ParsedKey } from './key-format.ts'
@@ -73,9 +74,11 @@ export function createSelfService(dependencies: {
   /** By client; the same as the exchange's. */
   denials: Throttle
   usage: Pick<Usage, 'keyUsed'>
+  evenly: Evenly
   now: Clock
 }): SelfService {
-  const { keyFormat, keys, inTransaction, performChange, failures, denials, usage, now } = dependencies
+  const { keyFormat, keys, evenly, inTransaction, performChange, failures, denials, usage, now } =
+    dependencies
 
   async function checkBrake({ throttle, id }: Brake): Promise<void> {
     const retryAfterSeconds = await throttle.blockedSeconds(id)
@@ -138,7 +141,7 @@ export function createSelfService(dependencies: {
   type Entered = Awaited<ReturnType<typeof enter>>
 
   return {
-    async authenticate({ presented, clientAddress, origin }) {
+    authenticate: evenly(async ({ presented, clientAddress, origin }) => {
       if (presented.kind === 'several') throw refuseKey('several_credentials')
       if (presented.kind === 'access_token') throw refuseKey('access_token_presented')
       if (presented.kind === 'none') throw await failed('key_missing', clientAddress)
@@ -152,7 +155,7 @@ export function createSelfService(dependencies: {
       }
       if (!credential) throw await failed('key_unknown', clientAddress)
       return { key, credential, clientAddress, origin }
-    },
+    }, isRefusal),
 
     async validate(holder) {
       const { clientAddress } = holder
@@ -229,3 +232,5 @@ export function createSelfService(dependencies: {
     }
   }
 }
+
+const isRefusal = (_holder: unknown, error: unknown): boolean => error instanceof ApiError

@@ -6,6 +6,7 @@ import type { IncomingMessage } from 'node:http'
 import { createVerifier, type JwkSet, VerificationError } from '#sdk'
 import type { Transaction } from '../database/transaction.ts'
 import { ApiError } from '../errors.ts'
+import { fieldLines } from '../http/fields.ts'
 import type { Actor } from './operation.ts'
 import { enterPlatform, enterTenant, findStanding } from './store.ts'
 
@@ -22,7 +23,7 @@ export type Bearer = {
 }
 
 export type Authenticate = (
-  request: Pick<IncomingMessage, 'headersDistinct'>,
+  request: Pick<IncomingMessage, 'rawHeaders'>,
   clientAddress: string,
 ) => Promise<Bearer>
 
@@ -68,8 +69,8 @@ export function createAuthenticate(options: {
   })
 
   return async function authenticate(request, clientAddress) {
-    const authorizations = request.headersDistinct.authorization ?? []
-    if (authorizations.length + (request.headersDistinct['x-api-key']?.length ?? 0) > 1)
+    const authorizations = fieldLines(request, 'authorization')
+    if (authorizations.length + fieldLines(request, 'x-api-key').length > 1)
       throw new ApiError('invalid_request', 'Present one credential: an access token in Authorization.', {
         headers: { 'WWW-Authenticate': 'Bearer realm="signet", error="invalid_request"' },
       })

@@ -4,7 +4,7 @@
  */
 import type { InTransaction, Transaction } from '../database/transaction.ts'
 import { ApiError, ERRORS } from '../errors.ts'
-import { fingerprintOf, isLasting } from './idempotency.ts'
+import { digestOf, fingerprintOf, isLasting } from './idempotency.ts'
 import type { AuditedChange, Changed, Principal } from './operation.ts'
 import { enterTenant, findAnswer, type IdempotencyScope, keepAnswer, lockIdempotencyKey } from './store.ts'
 
@@ -66,9 +66,10 @@ export function createPerformChange(options: {
     try {
       const answer = await inTransaction(share, async (transaction): Promise<ChangeAnswer> => {
         const began = await begin(transaction)
-        const { idempotencyKey: key, body } = request.read()
+        const { idempotencyKey, body } = request.read()
         const { clientId, organizationId } = began.actor
         const fingerprint = fingerprintOf(method, path, body)
+        const key = idempotencyKey && digestOf(idempotencyKey)
         const scope = key && { clientId, organizationId, operation: `${method} ${template}`, key }
         if (scope) {
           if (!(await lockIdempotencyKey(transaction, scope))) throw stillRunning()

@@ -25,6 +25,9 @@ export function parseIdempotencyKey(request: Pick<IncomingMessage, 'headersDisti
   return key
 }
 
+/** What is kept of a key, which may be anything, a secret that strayed into the field too. */
+export const digestOf = (key: string): string => hash('sha256', key, 'base64url')
+
 /** Of what is asked for: the same request has the same one, however its JSON is spelled, and no other has it. */
 export const fingerprintOf = (method: string, path: string, body: unknown): Uint8Array =>
   hash('sha256', JSON.stringify([method, path, 'application/json', canonical(body)]), 'buffer')

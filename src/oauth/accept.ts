@@ -1,5 +1,8 @@
 /** Which of two media types a request would rather have (RFC 9110 §12.5.1). */
 
+/** Nobody has more to say; of what is longer, the rest is not read. */
+const MAX_LENGTH = 1000
+
 type Range = { type: string; quality: number }
 
 /**
@@ -7,7 +10,7 @@ type Range = { type: string; quality: number }
  * no word for it. Who accepts neither gets what is usual.
  */
 export function isPreferred(accept: string | undefined, wanted: string, usual: string): boolean {
-  const ranges = (accept ?? '').split(',').map(parseRange)
+  const ranges = (accept ?? '').slice(0, MAX_LENGTH).split(',').map(parseRange)
   const named = ranges.find(({ type }) => type === wanted)
   if (!named || named.quality === 0) return false
   const usualNamed = ranges.find(({ type }) => type === usual)

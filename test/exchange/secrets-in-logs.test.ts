@@ -2,6 +2,7 @@ import postgres, { type Sql } from 'postgres'
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest'
 import { createKeyFormat } from '../../src/keys/key-format.ts'
 import { createSealing } from '../../src/signing/sealing.ts'
+import { hitsInDatabase, spellings } from '../support/canaries.ts'
 import { createTestDatabase, type TestDatabase } from '../support/database.ts'
 import { mint, type RawAnswer, rawRequest, tokenBody, tokenOf } from '../support/mint.ts'
 import { type SeededClient, seedClient, seedOrganization } from '../support/seed.ts'
@@ -70,28 +71,6 @@ function* oauthRequests(secret: string, client: SeededClient) {
     for (const base of [ordinary, exchange])
       yield to(inQuery, { ...base, [name]: secret }, basic(client.clientId, client.key))
   }
-}
-
-/** What a secret may look like where it does not belong. */
-const spellings = (secret: Uint8Array | string): string[] => {
-  const bytes = Buffer.from(secret)
-  const encoded = (['base64', 'base64url', 'hex'] as const).map((encoding) => bytes.toString(encoding))
-  return [...(typeof secret === 'string' ? [secret] : []), ...encoded]
-}
-
-/** How often any of the texts stands in any column of any row, bytea as hex. */
-async function hitsInDatabase(texts: string[]): Promise<number> {
-  const tables = await superuser<{ name: string }[]>`
-    select distinct format('%I.%I', table_schema, table_name) as name
-    from information_schema.columns join information_schema.tables using (table_schema, table_name)
-    where table_type = 'BASE TABLE' and table_schema not in ('pg_catalog', 'information_schema')`
-  expect(tables.length).toBeGreaterThan(10)
-  let hits = 0
-  for (const { name } of tables) {
-    const rows = await superuser<{ line: string }[]>`select t::text as line from ${superuser.unsafe(name)} t`
-    for (const { line } of rows) hits += texts.filter((text) => line.includes(text)).length
-  }
-  return hits
 }
 
 /** Whatever goes wrong in the database while `work` runs, it went wrong there. */
@@ -215,7 +194,7 @@ test('A55 key, tokens and key-encryption key are in no log, no row and no refusa
     headers: [['Authorization', spoilt.key], JSON_TYPE] as const,
     body: JSON.stringify(tokenBody(spoilt)),
   }
-  expect(await ask({ ...own, headers: [...own.headers] })).toBe(500)
+  expect(await ask({ ...own, headers: [...own.headers] })).toBe(503)
   await during(
     'alter table signing_keys rename to away',
     'alter table away rename to signing_keys',
@@ -248,7 +227,7 @@ test('A55 key, tokens and key-encryption key are in no log, no row and no refusa
   for (const text of spellings(KEY_ENCRYPTION_KEY)) texts.add(text)
 
   const logs = service.logs.join('')
-  expect(logs).toContain('unexpected error')
+  expect(logs).toContain(`client ${spoilt.clientId}`)
   expect(logs).toContain('admission failed')
   expect(logs).toContain('Keys cannot be read')
   expect([...texts].filter((text) => logs.includes(text))).toEqual([])
@@ -259,9 +238,9 @@ test('A55 key, tokens and key-encryption key are in no log, no row and no refusa
 
   // The search finds what is there: the hash and the first characters of a key.
   const { hash } = createKeyFormat('sgt').parse(client.key) ?? {}
-  expect(await hitsInDatabase([Buffer.from(hash ?? '').toString('hex')])).toBe(1)
-  expect(await hitsInDatabase([client.key.slice(0, 15)])).toBe(1)
-  expect(await hitsInDatabase([...texts])).toBe(0)
+  expect(await hitsInDatabase(superuser, [Buffer.from(hash ?? '').toString('hex')])).toBe(1)
+  expect(await hitsInDatabase(superuser, [client.key.slice(0, 15)])).toBe(1)
+  expect(await hitsInDatabase(superuser, [...texts])).toBe(0)
 })
 
 describe('A56 names that would forge a log or an answer', () => {

@@ -1,0 +1,211 @@
+/**
+ * What is dealt with before it is a request of the application's: bytes that are no HTTP, requests that could mean two things
+ * to two readers, bodies that nobody will read, and more connections than there is room for. Nothing that was sent is
+ * repeated in an answer or in a log.
+ */
+import type { IncomingMessage, RequestListener, Server, ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
+import { MAX_BODY_BYTES } from './body.ts'
+
+/** Of one process. Past it, whoever has been idle the longest makes room. */
+const MAX_CONNECTIONS = 4_096
+
+/** Of one request. Their size is bounded too; but node counts no more than names and values, and drops those past 2000. */
+const MAX_FIELDS = 100
+
+/** Host (RFC 9110 §7.2) without what no name of a server has: user information, lists, percent signs. */
+const HOST = /^(?:[\w.-]+|\[[0-9a-f:.]+\])(?::\d{1,5})?$/i
+/** RFC 9112 §3.2.2. */
+const ABSOLUTE_FORM = /^https?:\/\/([^/?#]*)/i
+
+/** What node's parser or its clock found, and how that is answered (RFC 9110 §15.5, RFC 6585 §5). */
+const STATUS_OF_ERROR: Readonly<Record<string, number>> = {
+  HPE_HEADER_OVERFLOW: 431,
+  HPE_CHUNK_EXTENSIONS_OVERFLOW: 413,
+  ERR_HTTP_REQUEST_TIMEOUT: 408,
+}
+const TITLES: Readonly<Record<number, string>> = {
+  400: 'Bad Request',
+  408: 'Request Timeout',
+  413: 'Content Too Large',
+  431: 'Request Header Fields Too Large',
+}
+
+/** How many, by reason: a word of ours or of node's, nothing of what was sent. */
+export type TurnedAway = Readonly<Record<string, number>>
+
+export type GuardOptions = {
+  /** Called once a second at most, whatever arrives. */
+  onTurnedAway?: (counts: TurnedAway) => void
+  maxConnections?: number
+}
+
+/** To be called before anything else listens to the server. `unanswered`: the requests that are under way. */
+export function guard(
+  server: Server,
+  options: GuardOptions = {},
+): { unanswered: ReadonlySet<ServerResponse> } {
+  const { maxConnections = MAX_CONNECTIONS } = options
+  const unanswered = new Set<ServerResponse>()
+  const onTurnedAway = createCounter(options.onTurnedAway ?? (() => {}))
+  const condemned = new WeakSet<Socket>()
+  /** Answered before they were read to the end. */
+  const unread = new WeakMap<Socket, IncomingMessage>()
+  const [answer] = server.listeners('request') as RequestListener[]
+  if (!answer) throw new Error('the server has nobody to guard')
+  const room = createRoom({ maxConnections, unanswered, onTurnedAway })
+
+  server.on('connection', room.enter)
+  server.removeListener('request', answer)
+  server.on('request', (request, response) => {
+    const { socket } = request
+    // What came in one piece with a request that was refused may be the other meaning of it.
+    if (condemned.has(socket)) return
+    room.occupy(socket)
+    unanswered.add(response)
+    response.once('close', () => {
+      unanswered.delete(response)
+      if (!request.complete) unread.set(socket, request)
+      room.idle(socket)
+    })
+    const fault = findFault(request)
+    if (fault !== undefined) {
+      condemned.add(socket)
+      onTurnedAway(fault)
+      const status = fault === 'fields' ? 431 : 400
+      response.writeHead(status, fieldsOf(status)).end(bodyOf(status))
+      return
+    }
+    // Of the one, nothing is read on; of the other, node's parser has dropped what came behind it.
+    if (announcesTooMuch(request) || request.headers.upgrade !== undefined)
+      response.setHeader('Connection', 'close')
+    answer(request, response)
+  })
+  // RFC 9110 §10.1.1: who asks first is spared sending what will not be read; node then closes the connection.
+  server.on('checkContinue', (request, response) => {
+    if (!announcesTooMuch(request)) response.writeContinue()
+    server.emit('request', request, response)
+  })
+
+  server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => {
+    const { code = '' } = error
+    const status = STATUS_OF_ERROR[code] ?? (code.startsWith('HPE_') ? 400 : undefined)
+    // Nobody who is gone is told anything, nor who never said a word.
+    if (status === undefined || !socket.writable || socket.bytesRead === 0) return void socket.destroy()
+    condemned.add(socket)
+    onTurnedAway(code)
+    const pending = [...unanswered].filter(({ req }) => req.socket === socket)
+    const last = pending.at(-1)
+    if (!last) return unread.get(socket)?.complete === false ? void socket.destroy() : sayLast(socket, status)
+    // What came behind a whole request is no reason to withhold its answer: it may have had its effect.
+    if (last.req.complete) return void last.once('close', () => sayLast(socket, status))
+    // The fault is in its own body. An answer that has begun cannot be taken back.
+    if (pending.length > 1 || last.headersSent) return void socket.destroy()
+    sayLast(socket, status)
+  })
+  return { unanswered }
+}
+
+/** Why it could be another request, or for somebody else, to whoever read it before us. Undefined: it could not. */
+function findFault({ httpVersion, rawHeaders, headers, url = '' }: IncomingMessage): string | undefined {
+  if (httpVersion !== '1.1' && httpVersion !== '1.0') return 'http_version'
+  if (rawHeaders.length > 2 * MAX_FIELDS) return 'fields'
+  // RFC 9112 §3.2: exactly one. Of several, node keeps the first.
+  let hosts = 0
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    const name = rawHeaders[i]
+    if (name?.length === 4 && name.toLowerCase() === 'host') hosts++
+  }
+  const { host = '', 'transfer-encoding': coding } = headers
+  if (hosts !== 1 || !HOST.test(host)) return 'host'
+  if (url[0] !== '/') {
+    // §3.2.2: the target's authority is the one that counts, so another in Host is one too many.
+    const authority = ABSOLUTE_FORM.exec(url)?.[1]
+    if (authority?.toLowerCase() !== host.toLowerCase()) return 'request_target'
+  }
+  // §6.1: no coding that we do not undo, and none in a version that has none.
+  if (coding !== undefined && (coding.toLowerCase() !== 'chunked' || httpVersion === '1.0'))
+    return 'transfer_encoding'
+  return undefined
+}
+
+const announcesTooMuch = ({ headers }: IncomingMessage): boolean =>
+  headers['content-length'] !== undefined && Number(headers['content-length']) > MAX_BODY_BYTES
+
+/**
+ * Who is connected. When there is no more room, the first to go is whoever has not sent a whole head yet, then who has been
+ * idle the longest, then who is still sending a body: those whose turn is over cost nobody else theirs.
+ */
+function createRoom(options: {
+  maxConnections: number
+  unanswered: ReadonlySet<ServerResponse>
+  onTurnedAway: (reason: string) => void
+}) {
+  const { maxConnections, unanswered, onTurnedAway } = options
+  let connections = 0
+  // Sets keep the order in which they were filled.
+  const silent = new Set<Socket>()
+  const idle = new Set<Socket>()
+
+  function makeRoom(newcomer: Socket): void {
+    onTurnedAway('too_many_connections')
+    const [longest] = silent.size > 0 ? silent : idle
+    const victim = longest ?? unanswered.values().find(({ req }) => !req.complete)?.req.socket ?? newcomer
+    silent.delete(victim)
+    idle.delete(victim)
+    victim.destroy()
+  }
+
+  return {
+    enter(socket: Socket): void {
+      if (++connections > maxConnections) makeRoom(socket)
+      if (!socket.destroyed) silent.add(socket)
+      socket.once('close', () => {
+        connections--
+        silent.delete(socket)
+        idle.delete(socket)
+      })
+    },
+    occupy(socket: Socket): void {
+      silent.delete(socket)
+      idle.delete(socket)
+    },
+    idle(socket: Socket): void {
+      if (!socket.destroyed) idle.add(socket)
+    },
+  }
+}
+
+function createCounter(report: (counts: TurnedAway) => void): (reason: string) => void {
+  const counts = new Map<string, number>()
+  return (reason) => {
+    if (counts.size === 0)
+      setTimeout(() => {
+        report(Object.fromEntries(counts))
+        counts.clear()
+      }, 1000).unref()
+    counts.set(reason, (counts.get(reason) ?? 0) + 1)
+  }
+}
+
+function sayLast(socket: Socket, status: number): void {
+  if (!socket.writable) return void socket.destroy()
+  const fields = Object.entries({ Date: new Date().toUTCString(), ...fieldsOf(status) })
+  const head = [
+    `HTTP/1.1 ${status} ${TITLES[status]}`,
+    ...fields.map(([name, value]) => `${name}: ${value}`),
+  ].join('\r\n')
+  socket.end(`${head}\r\n\r\n${bodyOf(status)}`, () => socket.destroy())
+}
+
+/** RFC 9457 §4.2.1: without a type, a problem is what its status says. */
+const bodyOf = (status: number): string =>
+  JSON.stringify({ title: TITLES[status], status, error: { code: 'invalid_request' } })
+
+const fieldsOf = (status: number): Record<string, string> => ({
+  'Content-Type': 'application/problem+json',
+  'Content-Length': String(Buffer.byteLength(bodyOf(status))),
+  'Cache-Control': 'no-store',
+  'X-Content-Type-Options': 'nosniff',
+  Connection: 'close',
+})
