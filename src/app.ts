@@ -6,18 +6,31 @@ import type { Refused } from './audit/refusals.ts'
 import { documentRoutes } from './documents/routes.ts'
 import { ERRORS, type ErrorCode, notFound } from './errors.ts'
 import type { Exchange } from './exchange/exchange.ts'
-import { exchangeDescriptions, exchangeRoutes } from './exchange/routes.ts'
+import { createExchangeDoors, exchangeDescriptions, exchangeRoutes } from './exchange/routes.ts'
 import type { Description } from './http/description.ts'
 import { resource } from './http/methods.ts'
 import { describeError, renderError } from './http/problem.ts'
-import { type RequestEnv, requestContext } from './http/request-context.ts'
+import {
+  createLogAnswer,
+  createOpenRequest,
+  type RequestEnv,
+  requestContext,
+} from './http/request-context.ts'
+import type { App } from './http/server.ts'
 import { selfServiceDescriptions, selfServiceRoutes } from './keys/routes.ts'
 import type { SelfService } from './keys/self-service.ts'
 import { describeOperation } from './management/describe.ts'
 import type { Operation } from './management/operation.ts'
 import { type ManagementDependencies, managementRoutes } from './management/routes.ts'
 import type { ClientAddress } from './network/client-address.ts'
-import { metadataRoutes, type OAuthDependencies, oauthDescriptions, oauthRoutes } from './oauth/routes.ts'
+import {
+  createTokenDoors,
+  metadataRoutes,
+  type OAuthDependencies,
+  oauthDescriptions,
+  oauthRoutes,
+} from './oauth/routes.ts'
+import { UNREADY } from './readiness.ts'
 import { jwksDescriptions, jwksRoutes } from './signing/routes.ts'
 import type { Signer } from './signing/signer.ts'
 
@@ -35,15 +48,19 @@ export function createApp(dependencies: {
   signer: Pick<Signer, 'jwks'>
   /** Whether tokens can be minted; undefined when they can, else why not. */
   findUnreadiness: () => Promise<string | undefined>
-}): Hono<RequestEnv> {
-  const { exchange, oauth, selfService, onKeyRefused, operations, management, signer, issuer } = dependencies
+}): App {
+  const { exchange, log, oauth, selfService, onKeyRefused, operations, management, signer, issuer } =
+    dependencies
   const app = new Hono<RequestEnv>()
-  app.use(requestContext(dependencies))
+  const exchangeDoors = createExchangeDoors(exchange)
+  const tokenDoors = createTokenDoors({ exchange }, issuer)
+  const open = createOpenRequest(dependencies)
+  app.use(requestContext(open, log))
   app.onError((error, c) => renderError(c, error))
   app.notFound((c) => renderError(c, notFound()))
 
-  app.route('/', exchangeRoutes(exchange))
-  app.route('/', oauthRoutes({ ...oauth, exchange }, issuer))
+  app.route('/', exchangeRoutes(exchangeDoors))
+  app.route('/', oauthRoutes(oauth, tokenDoors, issuer))
   app.route('/', metadataRoutes({ signer, signingAlgorithm: oauth.signingAlgorithm }, issuer))
   app.route('/', selfServiceRoutes(selfService, onKeyRefused))
   app.route('/', managementRoutes(operations, management))
@@ -77,7 +94,7 @@ export function createApp(dependencies: {
       })
     },
   })
-  return app
+  return { router: app, doors: { ...exchangeDoors, ...tokenDoors }, open, logAnswer: createLogAnswer(log) }
 }
 
 const CODES = Object.keys(ERRORS) as ErrorCode[]
@@ -124,7 +141,7 @@ const serviceDescriptions: readonly Description[] = [
         description: 'They cannot, and why.',
         schema: v.strictObject({
           status: v.literal('not_ready'),
-          reason: v.picklist(['starting', 'signing_keys', 'database']),
+          reason: v.picklist(UNREADY),
         }),
         headers: { 'Retry-After': 'In seconds.' },
       },

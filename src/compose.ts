@@ -2,46 +2,45 @@
 import type { Logger } from 'pino'
 import { createApp } from './app.ts'
 import { insertEvents, recordEvent } from './audit/audit.ts'
-import { auditOperations } from './audit/operations.ts'
 import { createRefusals } from './audit/refusals.ts'
 import { bootstrap, type HandOver } from './bootstrap.ts'
-import { createClientOperations } from './clients/clients.ts'
 import { type Clock, inTime, systemClock } from './clock.ts'
 import type { Config } from './config.ts'
-import { answers, connectAsPlatform, type DatabaseTarget } from './database/database.ts'
+import { connectAsPlatform, type DatabaseTarget } from './database/database.ts'
 import { withMigratedDatabase } from './database/migrate.ts'
 import type { Environment } from './database/schema.ts'
+import { createServers } from './database/servers.ts'
 import { createTransactions } from './database/transaction.ts'
 import { createDelegations } from './delegations/delegations.ts'
-import { delegationOperations } from './delegations/operations.ts'
 import { createDelegationStore } from './delegations/store.ts'
 import { issuerOf } from './exchange/claims.ts'
-import { createExchange } from './exchange/exchange.ts'
+import { createExchange, type Exchange } from './exchange/exchange.ts'
+import { createHousekeeping } from './housekeeping.ts'
+import type { JobTimings } from './jobs/jobs.ts'
 import { createAssertions } from './keys/assertion.ts'
 import { createAuthenticateClient } from './keys/client-authentication.ts'
 import { createKeyFormat } from './keys/key-format.ts'
 import { createKeys } from './keys/keys.ts'
-import { createKeyOperations } from './keys/operations.ts'
 import { createProve } from './keys/proof.ts'
+import { isOfKey } from './keys/refusal.ts'
 import { createSelfService } from './keys/self-service.ts'
-import { createAssertionStore, createCredentialStore, forgetAssertions } from './keys/store.ts'
-import { ADMISSION_SETTINGS, createAdmission } from './ledger/admission.ts'
+import { createAssertionStore, createCredentialStore } from './keys/store.ts'
 import { createLedger } from './ledger/ledger.ts'
-import { usageOperations } from './ledger/operations.ts'
-import { dropOldLedger, ensureLedgerPartitions } from './ledger/retention.ts'
+import { punctual } from './ledger/punctual.ts'
+import { ensureLedgerPartitions } from './ledger/retention.ts'
 import { createLedgerStore } from './ledger/store.ts'
 import { createUsage } from './ledger/usage.ts'
 import { createAuthenticate } from './management/authenticate.ts'
 import { createPerformChange } from './management/change.ts'
 import { createCursors } from './management/cursor.ts'
 import type { Operation } from './management/operation.ts'
-import { forgetAnswers } from './management/store.ts'
 import { sourceOf } from './network/address.ts'
 import { createClientAddress } from './network/client-address.ts'
+import { createEvenly } from './network/even-time.ts'
 import { createThrottle } from './network/throttle.ts'
-import { organizationOperations } from './organizations/organizations.ts'
+import { createOperations } from './operations.ts'
 import { connectPools } from './pools.ts'
-import { createSigningKeyOperations } from './signing/operations.ts'
+import { createFindUnreadiness, watchClock } from './readiness.ts'
 import { createSealing } from './signing/sealing.ts'
 import { createSigner, ensureSigningKeys } from './signing/signer.ts'
 import { createSigningKeyStore } from './signing/store.ts'
@@ -50,7 +49,6 @@ import { createRevokeToken } from './tokens/revocation.ts'
 import { createRevocationFeed, FEED_POLL_MILLISECONDS } from './tokens/revocation-feed.ts'
 import { createInspectionStore } from './tokens/store.ts'
 import { createReadToken } from './tokens/token-reader.ts'
-import { tokenOperations } from './tokens/tokens.ts'
 
 const CACHE_SIZE = 20_000
 /** A client's, before it gets 429 for each: enough for any mistake, too little to keep the database busy. */
@@ -59,10 +57,10 @@ const DENIALS_PER_MINUTE = 1000
 const FAILED_TOKENS = 10
 /** A share is an organization's in management, a client's in what keys do for themselves. */
 const TRANSACTIONS = { deadlineMilliseconds: 4_000, maxPending: 1000, maxPendingPerShare: 100 }
-const MINUTE = 60_000
-const HOUR = 3_600_000
 /** How long another instance's change to the signing keys may go unseen where nothing points it out. */
 const SIGNING_KEY_REFRESH = 30_000
+/** How long a jump of the database's clock may go unseen; one of ours never does. */
+const CLOCK_MEASURE = 1_000
 
 export type Service = {
   app: ReturnType<typeof createApp>
@@ -85,39 +83,44 @@ export type ServiceOptions = {
     | 'failedAuthenticationsPerMinute'
     | 'fourEyes'
     | 'acceptTokenEndpointAudience'
+    | 'signingKeyRotationDays'
   >
   target: DatabaseTarget
   keyEncryptionKeys: readonly Uint8Array[]
   withDemo: boolean
   /** Called at the first start only, before its keys are committed. */
   handOver: HandOver
+  /** See network/even-time.ts. 0: failed authentications are answered at once. */
+  failureMilliseconds?: number
   log: Logger
+  /** Once aborted it is not ready, so that nobody sends it more; it still answers everything. */
+  retired?: AbortSignal
   now?: Clock
+  jobTimings?: Partial<JobTimings>
 }
 
 export function compose(options: ServiceOptions): Service {
-  const { config, target, log, now = systemClock } = options
+  const { config, log, now = systemClock } = options
   const reportAs = (what: string) => (error: unknown) => log.error({ err: error }, what)
 
+  const target = createServers(options.target, { onNotice: (notice) => log.warn({ notice }, 'database') })
   const pools = connectPools(target)
-  const { lookups, settling, background } = pools
-  const admission = createAdmission(() =>
-    connectAsPlatform(target, { max: 3, statementTimeoutMilliseconds: 500, settings: ADMISSION_SETTINGS }),
-  )
+  const { lookups, settling, background, admission } = pools
   const inTransaction = createTransactions(pools.managing, TRANSACTIONS)
   const inOwnTransaction = createTransactions(pools.selfServing, TRANSACTIONS)
 
+  const clock = watchClock(lookups, log)
   const issuerOfEnvironment = (environment: Environment) => issuerOf(config.issuer, environment)
   const keyFormat = createKeyFormat(config.keyVendor)
   const sealing = createSealing(options.keyEncryptionKeys)
   const signer = createSigner({
-    store: createSigningKeyStore(lookups, settling),
+    store: createSigningKeyStore(lookups, settling, reportAs('signing keys')),
     sealing,
     now,
     onFailure: reportAs('signing keys'),
   })
   const ledger = createLedger({
-    admitBatch: admission.admitBatch,
+    admitBatch: punctual(admission.admitBatch, { clock, now }),
     onFailure: (error, tokens) =>
       log.error({ err: error, tokens }, 'admission failed; no token of the batch left'),
   })
@@ -161,7 +164,7 @@ export function compose(options: ServiceOptions): Service {
     onFailure: reportAs('the revocation feed could not be read'),
   })
 
-  const exchange = createExchange({
+  const exchangePunctually = createExchange({
     prove,
     delegations: createDelegations({
       store: createDelegationStore(lookups, settling),
@@ -179,32 +182,31 @@ export function compose(options: ServiceOptions): Service {
     defaultAudience: config.defaultAudience,
   })
 
-  const operations = [
-    ...organizationOperations,
-    ...createClientOperations(config),
-    ...createKeyOperations({ keyFormat }),
-    ...delegationOperations,
-    ...tokenOperations,
-    ...usageOperations,
-    ...auditOperations,
-    ...createSigningKeyOperations({ sealing, alg: config.signingAlgorithm, signer }),
-  ]
+  // A wrong clock would call good keys and tokens expired, or expired ones good: the fault is ours, and not the caller's.
+  const evenly = createEvenly(options.failureMilliseconds)
+  const exchange: Exchange = evenly(
+    async (request) => (clock.isRight() ? exchangePunctually(request) : { ok: false, reason: 'unavailable' }),
+    (answer) => answer?.ok === false && isOfKey(answer.reason),
+  )
+
+  const operations = createOperations({ config, keyFormat, sealing, signer })
   const tokenFailures = createThrottle(FAILED_TOKENS * config.failedAuthenticationsPerMinute)
 
+  const housekeeping = createHousekeeping({
+    ...{ target, background, inTransaction, sealing, signer, config, log, now },
+    timings: options.jobTimings,
+  })
+
   let started = false
-  let asking: Promise<boolean> | undefined
   const timers: NodeJS.Timeout[] = []
   const every = (milliseconds: number, what: string, task: () => Promise<unknown>) =>
     timers.push(setInterval(() => task().catch(reportAs(what)), milliseconds).unref())
 
-  async function findUnreadiness(): Promise<string | undefined> {
-    if (!started) return 'starting'
-    if (!signer.isReady()) return 'signing_keys'
-    asking ??= answers(lookups, 500).finally(() => {
-      asking = undefined
-    })
-    return (await asking) ? undefined : 'database'
-  }
+  const findUnreadiness = createFindUnreadiness({
+    isDraining: () => options.retired?.aborted ?? false,
+    isStarted: () => started,
+    ...{ clock, signer, database: lookups },
+  })
 
   return {
     operations,
@@ -215,7 +217,10 @@ export function compose(options: ServiceOptions): Service {
       exchange,
       oauth: {
         signingAlgorithm: config.signingAlgorithm,
-        authenticateClient: createAuthenticateClient({ prove, failures, now }),
+        authenticateClient: evenly(
+          createAuthenticateClient({ prove, failures, now }),
+          (it) => it?.ok === false,
+        ),
         readToken,
         inspectToken,
         revokeToken: (request) => feed.follow(revokeToken(request)),
@@ -227,6 +232,7 @@ export function compose(options: ServiceOptions): Service {
       selfService: createSelfService({
         keyFormat,
         keys,
+        evenly,
         inTransaction: inOwnTransaction,
         performChange: createPerformChange({ inTransaction: inOwnTransaction, record: recordEvent }),
         failures,
@@ -239,7 +245,7 @@ export function compose(options: ServiceOptions): Service {
       management: {
         authenticate: createAuthenticate({
           issuer: config.issuer,
-          jwks: () => signer.jwks('production')?.set,
+          jwks: () => (clock.isRight() ? signer.jwks('production')?.set : undefined),
           failures: {
             blockedSeconds: (address) => tokenFailures.blockedSeconds(sourceOf(address)),
             record: (address) => tokenFailures.record(sourceOf(address)),
@@ -257,6 +263,8 @@ export function compose(options: ServiceOptions): Service {
     }),
 
     async start() {
+      await clock.measure()
+      if (!clock.isRight()) throw new Error('the clock is not the database’s')
       await withMigratedDatabase(target, async (database) => {
         await ensureLedgerPartitions(createLedgerStore(database), now())
         await ensureSigningKeys(createSigningKeyStore(database), sealing, config.signingAlgorithm, now())
@@ -274,21 +282,20 @@ export function compose(options: ServiceOptions): Service {
           now: now(),
         })
       })
-      const ledgerStore = createLedgerStore(background)
-      every(HOUR, 'ledger partitions', () => ensureLedgerPartitions(ledgerStore, now()))
-      every(HOUR, 'ledger retention', () => dropOldLedger(ledgerStore, now()))
-      every(HOUR, 'idempotency keys', () => forgetAnswers(background))
-      every(MINUTE, 'client assertions', () => forgetAssertions(background))
+      every(CLOCK_MEASURE, 'clock', clock.measure)
       every(SIGNING_KEY_REFRESH, 'signing keys', () => signer.refresh())
       await feed.refresh()
       every(FEED_POLL_MILLISECONDS, 'revocation feed', () => feed.refresh())
       started = true
+      housekeeping.start()
     },
 
     async stop() {
       for (const timer of timers) clearInterval(timer)
+      const houseKept = housekeeping.stop()
       await ledger.close()
       await admission.close()
+      await houseKept
       await inTime(usage.close(), 2000).catch(reportAs('usage was not written'))
       await inTime(refusals.close(), 2000).catch(reportAs('refusals were not written'))
       await feed.close()

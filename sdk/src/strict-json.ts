@@ -1,4 +1,4 @@
-const MAX_DEPTH = 16
+export const MAX_DEPTH = 16
 
 const QUOTE = 0x22
 const COLON = 0x3a
@@ -17,7 +17,7 @@ export type JsonObject = { readonly [member: string]: unknown }
 export function parseJsonObject(bytes: Uint8Array): JsonObject | undefined {
   try {
     const text = utf8.decode(bytes)
-    const shape = scan(text)
+    const shape = shapeOf(text)
     if (shape.depth > MAX_DEPTH) return undefined
     const value: unknown = JSON.parse(text)
     if (!isJsonObject(value)) return undefined
@@ -34,7 +34,7 @@ export function isJsonObject(value: unknown): value is JsonObject {
 }
 
 /** Counts colons outside strings and the deepest nesting; exact whenever JSON.parse accepts the same text. */
-function scan(text: string): { colons: number; depth: number } {
+export function shapeOf(text: string): { colons: number; depth: number } {
   let colons = 0
   let depth = 0
   let deepest = 0
@@ -52,7 +52,7 @@ function scan(text: string): { colons: number; depth: number } {
   return { colons, depth: deepest }
 }
 
-function countMembers(value: unknown): number {
+export function countMembers(value: unknown): number {
   if (typeof value !== 'object' || value === null) return 0
   const children: unknown[] = Object.values(value)
   let count = Array.isArray(value) ? 0 : children.length

@@ -6,7 +6,7 @@ import type { Refused } from '../audit/refusals.ts'
 import { type Clock, toSeconds, untilNextSecond } from '../clock.ts'
 import type { Delegations } from '../delegations/delegations.ts'
 import { ApiError, ERRORS } from '../errors.ts'
-import { newId } from '../ids.ts'
+import { newJti } from '../ids.ts'
 import type { Credential } from '../keys/keys.ts'
 import type { Presented, Proof, Prove, Unproven } from '../keys/proof.ts'
 import { findKeyDenial } from '../keys/standing.ts'
@@ -243,7 +243,7 @@ export function createExchange(dependencies: {
       clientId: client.id,
       keyId: key.id,
       partnerId: client.kind === 'partner' ? owner.id : undefined,
-      jti: newId('token'),
+      jti: newJti(),
       subject,
       now: at,
     })

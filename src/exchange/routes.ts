@@ -1,11 +1,13 @@
 /** `POST /v2/auth/token`: the exchange over HTTP. */
-import { type Context, Hono } from 'hono'
+import { Hono } from 'hono'
 import * as v from 'valibot'
 import { ApiError } from '../errors.ts'
 import type { Description } from '../http/description.ts'
+import { type Answer, createDoor, type Door, type Doors, throughDoor } from '../http/door.ts'
 import { readJsonBody } from '../http/json-body.ts'
 import { resource } from '../http/methods.ts'
-import type { RequestEnv } from '../http/request-context.ts'
+import { problemOf } from '../http/problem.ts'
+import type { RequestContext, RequestEnv } from '../http/request-context.ts'
 import { presentedKey } from '../keys/presented-key.ts'
 import { expirySeconds, MAX_SCOPES, SCOPE_RULE, SCOPE_TOKEN } from '../management/wire.ts'
 import { allowOrigin, answerPreflight, foreignOrigin } from '../network/origin.ts'
@@ -116,66 +118,81 @@ export const exchangeDescriptions: readonly Description[] = [
   },
 ]
 
-export function exchangeRoutes(exchange: Exchange): Hono<RequestEnv> {
+/** 200 with the token and what it grants; each refusal is a problem (docs/http-api.md). */
+const createExchangeDoor = (exchange: Exchange): Door =>
+  createDoor(async (request): Promise<Answer> => {
+    const { incoming } = request
+    // A key in a URL ends up in logs and histories: whatever the query says, it is refused.
+    if (incoming.url?.includes('?'))
+      throw new ApiError('invalid_request', 'This resource takes no query parameters.')
+    const answer = await exchangeOver(request, exchange, {
+      operation: 'exchangeKey',
+      presented: presentedKey(incoming),
+      readRequest: async () => toWish(await readJsonBody(incoming, TokenBody)),
+      toApiError,
+    })
+    const { token, expiry, organization, scopes, window } = answer
+    return {
+      status: 200,
+      fields: {
+        'Content-Type': 'application/json',
+        'Cache-Control': 'no-store',
+        ...rateLimitFields(window),
+      },
+      body: JSON.stringify({
+        token,
+        expiry,
+        organization_id: organization.id,
+        organization_name: organization.name,
+        scopes: { organization_id: organization.id, scopes },
+      }),
+    }
+  }, problemOf)
+
+export const createExchangeDoors = (exchange: Exchange): Doors => ({
+  '/v2/auth/token': createExchangeDoor(exchange),
+})
+
+export function exchangeRoutes(doors: Doors): Hono<RequestEnv> {
   const app = new Hono<RequestEnv>()
-  resource(app, '/v2/auth/token', {
-    async POST(c) {
-      // A key in a URL ends up in logs and histories: whatever the query says, it is refused.
-      if (c.env.incoming.url?.includes('?'))
-        throw new ApiError('invalid_request', 'This resource takes no query parameters.')
-      const answer = await exchangeOver(c, exchange, {
-        operation: 'exchangeKey',
-        presented: presentedKey(c.env.incoming),
-        readRequest: async () => toWish(await readJsonBody(c, TokenBody)),
-        toApiError,
-      })
-      c.header('Cache-Control', 'no-store')
-      return c.json({
-        token: answer.token,
-        expiry: answer.expiry,
-        organization_id: answer.organization.id,
-        organization_name: answer.organization.name,
-        scopes: { organization_id: answer.organization.id, scopes: answer.scopes },
-      })
-    },
-    OPTIONS: (c) => answerPreflight(c, ALLOW),
-  })
+  for (const [path, door] of Object.entries(doors))
+    resource(app, path, { POST: throughDoor(door), OPTIONS: (c) => answerPreflight(c, ALLOW) })
   return app
 }
 
 /**
- * What both doors have in common: pages of the client's own origins may read the answer, and it tells how much of the
- * client's window is left. Rejects with the ApiError of a refusal.
+ * What both doors have in common: pages of the client's own origins may read the answer. Rejects with the ApiError of a
+ * refusal.
  */
 export async function exchangeOver(
-  c: Context<RequestEnv>,
+  request: RequestContext,
   exchange: Exchange,
   door: Pick<ExchangeRequest, 'operation' | 'presented' | 'readRequest'> & {
     toApiError: (refusal: Refusal) => ApiError
   },
 ): Promise<Exchanged> {
   const { toApiError: toError, ...asked } = door
-  const origin = foreignOrigin(c)
+  const { clientAddress, requestId } = request
+  const origin = foreignOrigin(request)
   let isListed = false
   try {
     const answer = await exchange({
       ...asked,
-      clientAddress: c.var.clientAddress,
+      clientAddress,
       origin,
-      requestId: c.var.requestId,
+      requestId,
       onAuthenticated: ({ allowedOrigins }) => {
         isListed = origin !== undefined && allowedOrigins?.includes(origin) === true
       },
     })
     if (!answer.ok) throw toError(answer)
     // A grant means that the origin is allowed, perhaps by a younger list than the one that was in memory above.
-    if (origin !== undefined) allowOrigin(c, origin)
-    for (const [field, value] of Object.entries(rateLimitFields(answer.window))) c.header(field, value)
+    if (origin !== undefined) allowOrigin(request, origin)
     return answer
   } catch (error) {
     // Whose authentication failed is told the same as all others, to the last field.
     const isUnknown = error instanceof ApiError && error.code === 'invalid_client'
-    if (origin !== undefined && isListed && !isUnknown) allowOrigin(c, origin)
+    if (origin !== undefined && isListed && !isUnknown) allowOrigin(request, origin)
     throw error
   }
 }

@@ -1,11 +1,11 @@
 /** Strict JSON bodies: one meaning or none (RFC 8259 §4: what duplicate names mean is anybody's guess). */
-import type { Context } from 'hono'
+import type { IncomingMessage } from 'node:http'
 import * as v from 'valibot'
+import { countMembers, MAX_DEPTH, shapeOf } from '#sdk/strict-json'
 import { ApiError, brokenRule, type MemberError } from '../errors.ts'
 import { readBytes, readText } from './body.ts'
-import type { RequestEnv } from './request-context.ts'
+import { fieldOf } from './fields.ts'
 
-const MAX_DEPTH = 16
 /** Longer than the name of any member, shorter than any key. */
 const MAX_NAME_LENGTH = 40
 const MEDIA_TYPE = /^application\/json[\t ]*(?:;[\t ]*charset="?utf-8"?[\t ]*)?$/i
@@ -16,38 +16,38 @@ const MEDIA_TYPE = /^application\/json[\t ]*(?:;[\t ]*charset="?utf-8"?[\t ]*)?$
  * UTF-8, not JSON, has duplicate names, is nested too deeply, or breaks the schema, with a pointer to each member.
  */
 export async function readJsonBody<Schema extends v.GenericSchema>(
-  c: Context,
+  incoming: IncomingMessage,
   schema: Schema,
 ): Promise<v.InferOutput<Schema>> {
-  return checkMembers(schema, parseStrictJson(await readJsonText(c)), 'body')
+  return checkMembers(schema, parseStrictJson(await readJsonText(incoming)), 'body')
 }
 
 /**
  * The text of a JSON body, not yet parsed. Throws ApiError: 415 on another media type or coding, 413 past 16 KiB, 400
  * on what is not UTF-8.
  */
-export async function readJsonText(c: Context): Promise<string> {
-  if (!MEDIA_TYPE.test(c.req.header('content-type') ?? ''))
+export async function readJsonText(incoming: IncomingMessage): Promise<string> {
+  if (!MEDIA_TYPE.test(fieldOf(incoming, 'content-type') ?? ''))
     throw new ApiError('unsupported_media_type', 'The body must be application/json.', {
       headers: { Accept: 'application/json' },
     })
-  if ((c.req.header('content-encoding') ?? 'identity') !== 'identity')
+  if ((fieldOf(incoming, 'content-encoding') ?? 'identity') !== 'identity')
     throw new ApiError('unsupported_media_type', 'The body must not have a content coding.', {
       headers: { 'Accept-Encoding': 'identity' },
     })
 
-  return readText(c)
+  return readText(incoming)
 }
 
 /** As readJsonText; undefined where there is no body at all, or nothing in it. */
-export async function readOptionalJsonText(c: Context<RequestEnv>): Promise<string | undefined> {
-  const { headers } = c.env.incoming
+export async function readOptionalJsonText(incoming: IncomingMessage): Promise<string | undefined> {
+  const { headers } = incoming
   const isChunked = headers['transfer-encoding'] !== undefined
   if (!isChunked && Number(headers['content-length'] ?? 0) === 0) return undefined
   // Some clients send an empty body, in chunks and without a type, with every POST.
-  if (isChunked && headers['content-type'] === undefined && (await readBytes(c)).length === 0)
+  if (isChunked && headers['content-type'] === undefined && (await readBytes(incoming)).length === 0)
     return undefined
-  return (await readJsonText(c)) || undefined
+  return (await readJsonText(incoming)) || undefined
 }
 
 /** What the schema makes of the value. Throws ApiError `invalid_request` with a pointer to each member that breaks a rule. */
@@ -72,32 +72,11 @@ export function parseStrictJson(text: string): unknown {
   } catch {
     throw invalid('The body is not valid JSON.')
   }
-  // What is left without its strings is punctuation, numbers and literals. (Only of valid JSON: there every quote has
-  // its partner, and the expression runs in linear time.)
-  const bare = text.replace(/"(?:[^"\\]|\\.)*"/gs, '')
-  if (depthOf(bare) > MAX_DEPTH) throw invalid('The body is nested too deeply.')
+  const shape = shapeOf(text)
+  if (shape.depth > MAX_DEPTH) throw invalid('The body is nested too deeply.')
   // Each member has one colon outside of strings; of duplicates, JSON.parse kept only the last.
-  if (bare.split(':').length - 1 !== countMembers(value))
-    throw invalid('The body has duplicate names in an object.')
+  if (shape.colons !== countMembers(value)) throw invalid('The body has duplicate names in an object.')
   return value
-}
-
-function depthOf(bare: string): number {
-  let depth = 0
-  let deepest = 0
-  for (const character of bare) {
-    if (character === '{' || character === '[') deepest = Math.max(deepest, ++depth)
-    else if (character === '}' || character === ']') depth--
-  }
-  return deepest
-}
-
-function countMembers(value: unknown): number {
-  if (typeof value !== 'object' || value === null) return 0
-  const values = Object.values(value)
-  return (
-    (Array.isArray(value) ? 0 : values.length) + values.reduce((sum, each) => sum + countMembers(each), 0)
-  )
 }
 
 const invalid = (detail: string) => new ApiError('invalid_request', detail)

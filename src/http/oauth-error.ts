@@ -1,8 +1,10 @@
 /** Errors as OAuth has them (RFC 6749 §5.2): what `/oauth2/*` answers, where everything else answers problems. */
 import type { Context } from 'hono'
+import type { ContentfulStatusCode } from 'hono/utils/http-status'
 import * as v from 'valibot'
 import { ApiError, ERRORS, type ErrorCode } from '../errors.ts'
-import { outageOf, type RequestEnv, requestLog } from './request-context.ts'
+import type { Answer } from './door.ts'
+import { contextOf, outageOf, type RequestContext, type RequestEnv, requestLog } from './request-context.ts'
 
 /** RFC 6749 §5.2, RFC 8707 §2; of the last two, no registered code speaks. */
 const OAUTH_CODES = [
@@ -40,29 +42,41 @@ export const OAuthError = v.pipe(
 const CHALLENGE = 'Basic realm="signet", charset="UTF-8"'
 
 /** What is thrown becomes an answer here; what is no ApiError is ours, is logged, and tells the caller nothing. */
-export function renderOAuthError(c: Context<RequestEnv>, error: unknown): Response {
-  const log = requestLog(c)
+export function oauthErrorOf(request: RequestContext, error: unknown): Answer {
+  const log = requestLog(request)
   if (!(error instanceof ApiError)) {
     log.error({ err: error }, 'unexpected error')
-    return renderOAuthError(
-      c,
+    return oauthErrorOf(
+      request,
       new ApiError('server_error', 'Something went wrong on our side.', { cause: error }),
     )
   }
   const status = oauthStatus(error.code)
   if (status === 503) log.warn({ code: error.code, ...outageOf(error.cause) }, error.detail)
   else if (status < 500) log.info({ code: error.code }, 'refused')
+  return {
+    status,
+    fields: {
+      ...NO_STORE,
+      'Content-Type': 'application/json',
+      ...(status === 401 ? { 'WWW-Authenticate': CHALLENGE } : {}),
+      ...error.headers,
+    },
+    body: JSON.stringify(oauthErrorBody(error, request.requestId)),
+  }
+}
 
-  if (status === 401) c.header('WWW-Authenticate', CHALLENGE)
-  noStore(c)
-  for (const [name, value] of Object.entries(error.headers)) c.header(name, value)
-  return c.json(oauthErrorBody(error, c.var.requestId), status)
+/** The same of a route, whose own fields stay. */
+export function renderOAuthError(c: Context<RequestEnv>, error: unknown): Response {
+  const { status, fields, body } = oauthErrorOf(contextOf(c), error)
+  return c.body(body, status as ContentfulStatusCode, fields)
 }
 
 /** RFC 6749 §5.1, §5.2: of every answer that has to do with credentials. */
-export function noStore(c: Context): void {
-  c.header('Cache-Control', 'no-store')
-  c.header('Pragma', 'no-cache')
+export const NO_STORE = { 'Cache-Control': 'no-store', Pragma: 'no-cache' }
+
+export function noStore({ outgoing }: Pick<RequestContext, 'outgoing'>): void {
+  for (const [name, value] of Object.entries(NO_STORE)) outgoing.setHeader(name, value)
 }
 
 export const oauthStatus = (code: ErrorCode): 400 | (typeof STATUSES)[number] =>

@@ -1,7 +1,9 @@
 /** The one renderer of errors: RFC 9457 problem details. */
 import type { Context } from 'hono'
+import type { ContentfulStatusCode } from 'hono/utils/http-status'
 import { ApiError, ERRORS, type ErrorCode } from '../errors.ts'
-import { outageOf, type RequestEnv, requestLog } from './request-context.ts'
+import type { Answer } from './door.ts'
+import { contextOf, outageOf, type RequestContext, type RequestEnv, requestLog } from './request-context.ts'
 
 /** RFC 9110 §15.5.2: a 401 names the scheme that would do. `error` only when a credential was shown (RFC 6750 §3.1). */
 const CHALLENGE = 'Bearer realm="signet", error="invalid_token"'
@@ -9,26 +11,37 @@ const CHALLENGE = 'Bearer realm="signet", error="invalid_token"'
 const CODES = Object.keys(ERRORS) as ErrorCode[]
 
 /** What is thrown becomes an answer here; what is no ApiError is ours, is logged, and tells the caller nothing. */
-export function renderError(c: Context<RequestEnv>, error: unknown): Response {
-  const { requestId, issuer } = c.var
-  const log = requestLog(c)
+export function problemOf(request: RequestContext, error: unknown): Answer {
+  const log = requestLog(request)
   if (!(error instanceof ApiError)) {
     log.error({ err: error }, 'unexpected error')
-    return renderError(c, new ApiError('server_error', 'Something went wrong on our side.', { cause: error }))
+    return problemOf(
+      request,
+      new ApiError('server_error', 'Something went wrong on our side.', { cause: error }),
+    )
   }
   const { status } = ERRORS[error.code]
   if (status === 503) log.warn({ code: error.code, ...outageOf(error.cause) }, error.detail)
   else if (status < 500) log.info({ code: error.code }, 'refused')
-
-  if (status === 401) c.header('WWW-Authenticate', CHALLENGE)
-  c.header('Cache-Control', 'no-store')
-  for (const [name, value] of Object.entries(error.headers)) c.header(name, value)
-  return c.body(problemBody(error, { issuer, requestId }), status, {
-    'Content-Type': 'application/problem+json',
-  })
+  return {
+    status,
+    fields: {
+      'Content-Type': 'application/problem+json',
+      'Cache-Control': 'no-store',
+      ...(status === 401 ? { 'WWW-Authenticate': CHALLENGE } : {}),
+      ...error.headers,
+    },
+    body: problemBody(error, request),
+  }
 }
 
-export function problemBody(error: ApiError, about: { issuer: string; requestId: string }): string {
+/** The same of a route, whose own fields stay. */
+export function renderError(c: Context<RequestEnv>, error: unknown): Response {
+  const { status, fields, body } = problemOf(contextOf(c), error)
+  return c.body(body, status as ContentfulStatusCode, fields)
+}
+
+export function problemBody(error: ApiError, about: Pick<RequestContext, 'issuer' | 'requestId'>): string {
   const { status, title } = ERRORS[error.code]
   return JSON.stringify({
     type: error.code === 'rate_limited' ? QUOTA_EXCEEDED : `${about.issuer}/errors/${error.code}`,

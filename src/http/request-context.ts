@@ -1,59 +1,78 @@
 /** What every request has: an id, a log that bears it, and the address it came from. */
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { HttpBindings } from '@hono/node-server'
 import type { Context, MiddlewareHandler } from 'hono'
 import { routePath } from 'hono/route'
 import type { Logger } from 'pino'
 
-export type RequestEnv = {
-  Bindings: HttpBindings
-  Variables: {
-    requestId: string
-    /** Not the request's: see requestLog. */
-    log: Logger
-    /** Canonical; behind trusted proxies, what they say. */
-    clientAddress: string
-    issuer: string
+export type RequestContext = {
+  /** Node's own, which say exactly what came, line by line. */
+  incoming: IncomingMessage
+  /** Fields that are set on it go out whatever is answered. */
+  outgoing: Pick<ServerResponse, 'setHeader'>
+  /** Never the caller's: logs must not be forged. */
+  requestId: string
+  /** Canonical; behind trusted proxies, what they say. */
+  clientAddress: string
+  issuer: string
+  /** Not the request's: see requestLog. */
+  log: Logger
+}
+
+export type RequestEnv = { Bindings: HttpBindings; Variables: { request: RequestContext } }
+
+export type OpenRequest = (incoming: IncomingMessage, outgoing: ServerResponse) => RequestContext
+
+/** Gives each request an id of its own, which its answer bears. */
+export function createOpenRequest(options: {
+  log: Logger
+  issuer: string
+  clientAddress: (incoming: IncomingMessage) => string
+}): OpenRequest {
+  const { log, issuer, clientAddress } = options
+  return (incoming, outgoing) => {
+    const requestId = crypto.randomUUID()
+    outgoing.setHeader('X-Request-Id', requestId)
+    outgoing.setHeader('X-Content-Type-Options', 'nosniff')
+    return { incoming, outgoing, requestId, clientAddress: clientAddress(incoming), issuer, log }
   }
 }
 
-/**
- * Gives each request an id of its own (never the caller's: logs must not be forged) and logs how it ended. The log
- * holds the route but never the path, the query, a header or a body: that is where secrets travel.
- */
-export function requestContext(options: {
-  log: Logger
-  issuer: string
-  clientAddress: (request: HttpBindings['incoming']) => string
-}): MiddlewareHandler<RequestEnv> {
-  const { log, issuer, clientAddress } = options
-  const logEach = log.isLevelEnabled('debug')
+/** Opens the request for the routes behind it, and logs how it ended. */
+export function requestContext(open: OpenRequest, log: Logger): MiddlewareHandler<RequestEnv> {
+  const logAnswer = createLogAnswer(log)
   return async (c, next) => {
-    const requestId = crypto.randomUUID()
-    const address = clientAddress(c.env.incoming)
-    c.set('requestId', requestId)
-    c.set('issuer', issuer)
-    c.set('clientAddress', address)
-    c.set('log', log)
-    c.header('X-Request-Id', requestId)
-    c.header('X-Content-Type-Options', 'nosniff')
-    const began = logEach ? performance.now() : 0
+    const request = open(c.env.incoming, c.env.outgoing)
+    c.set('request', request)
+    const answered = logAnswer(request)
     await next()
-    if (logEach)
-      requestLog(c).debug(
-        {
-          method: c.req.method,
-          route: routePath(c, -1),
-          status: c.res.status,
-          ms: performance.now() - began,
-        },
+    answered?.(routePath(c, -1), c.res.status)
+  }
+}
+
+export type LogAnswer = (request: RequestContext) => ((route: string, status: number) => void) | undefined
+
+/**
+ * The line of a request that has been answered; undefined where nobody wants it. It holds the route but never the path, the
+ * query, a header or a body: that is where secrets travel.
+ */
+export function createLogAnswer(log: Logger): LogAnswer {
+  if (!log.isLevelEnabled('debug')) return () => undefined
+  return (request: RequestContext) => {
+    const began = performance.now()
+    return (route: string, status: number) =>
+      requestLog(request).debug(
+        { method: request.incoming.method, route, status, ms: performance.now() - began },
         'answered',
       )
   }
 }
 
 /** The log with the request's id and address on each line. Made when there is something to say: few requests have. */
-export const requestLog = (c: Context<RequestEnv>): Logger =>
-  c.var.log.child({ request_id: c.var.requestId, client_address: c.var.clientAddress })
+export const requestLog = ({ log, requestId, clientAddress }: RequestContext): Logger =>
+  log.child({ request_id: requestId, client_address: clientAddress })
+
+export const contextOf = (c: Context<RequestEnv>): RequestContext => c.get('request')
 
 /**
  * Why something cannot be had at the moment, for the log. What is down says so in a line: there are as many as requests. What

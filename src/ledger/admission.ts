@@ -1,7 +1,7 @@
 /**
  * The admission: the one statement that lets tokens out. PostgreSQL is the single point of order; see
  * docs/architecture.md for why each step is as it is. Its first step, still_current, stands beside the trigger that is
- * its counterpart, in drizzle/0001_guards.sql.
+ * its counterpart, in drizzle (0001_guards.sql, 0006_admission.sql).
  */
 import { inTime, TooLateError } from '../clock.ts'
 import { type Database, disconnect } from '../database/database.ts'
@@ -71,16 +71,21 @@ const DEADLINE_MILLISECONDS = 600
 /** Makes its pool itself, with ADMISSION_SETTINGS, because it makes a new one when connections have died in silence. */
 export function createAdmission(connect: () => Database): Admission {
   let pool = connect()
+  /** One that has never answered may still be connecting: to begin again would be to never get there. */
+  let hasAnswered = false
   return {
     async admitBatch(requests) {
       const used = pool
       try {
-        return await inTime(decide(used, requests), DEADLINE_MILLISECONDS)
+        const verdicts = await inTime(decide(used, requests), DEADLINE_MILLISECONDS)
+        hasAnswered = true
+        return verdicts
       } catch (error) {
         // Cutting the connections also keeps a batch that was given up from running when the database is back: its
         // tokens are gone, but it would use up their clients' windows.
-        if (error instanceof TooLateError && used === pool) {
+        if (error instanceof TooLateError && used === pool && hasAnswered) {
           pool = connect()
+          hasAnswered = false
           used.$client.end({ timeout: 0 }).catch(() => {})
         }
         throw error
@@ -91,15 +96,26 @@ export function createAdmission(connect: () => Database): Admission {
 }
 
 async function decide(database: Database, requests: readonly AdmissionRequest[]): Promise<Verdict[]> {
-  const locks = JSON.stringify([...new Set(requests.flatMap(lockedRows))])
-  const records = JSON.stringify(requests.map(toRecord))
+  const locks = arrayOf([...new Set(requests.flatMap(lockedRows))])
+  const each = (member: (request: AdmissionRequest) => string | number | undefined) =>
+    arrayOf(requests.map(member))
+  const subjectJtis = each((request) => request.subjectJtis?.join(' '))
   // A statement by itself is its own transaction. postgres.js resolves it when the server is ready for the next one:
   // after the commit, not at the first sign of rows (docs/decisions/0002-durable-answer.md).
   const rows = await database.$client<Row[]>`
-        -- 1. The tokens that were judged by what still is, and will be until this has committed.
+        -- 1. The tokens that were judged by what still is, and will be until this has committed; n counts from 1.
         with fresh as materialized (
           select *, row_number() over (partition by client_id order by n) as place
-          from still_current(${locks}::text::jsonb, ${records}::text::jsonb)
+          from still_current(${locks}::text[],
+            ${each(({ key }) => key.id)}::text[], ${each(({ key }) => key.version)}::bigint[],
+            ${each(({ client }) => client.id)}::text[], ${each(({ client }) => client.version)}::bigint[],
+            ${each(({ owner }) => owner.id)}::text[], ${each(({ owner }) => owner.version)}::bigint[],
+            ${each(({ organization }) => organization.id)}::text[],
+            ${each(({ organization }) => organization.version)}::bigint[],
+            ${each(({ delegation }) => delegation?.id)}::text[],
+            ${each(({ delegation }) => delegation?.version)}::bigint[],
+            ${each(({ signingKey }) => signingKey.id)}::text[],
+            ${each(({ signingKey }) => signingKey.version)}::bigint[], ${subjectJtis}::text[])
         ),
 
         -- 2. The clients' windows, cut by this database's clock, locked in the order of client_id so that instances
@@ -122,7 +138,7 @@ async function decide(database: Database, requests: readonly AdmissionRequest[])
           returning u.client_id, u.admitted, u.last_admitted
         ),
         judged as materialized (
-          select f.*, f.place <= w.last_admitted as admitted,
+          select f.n, f.rate_limit, f.place <= w.last_admitted as admitted,
             greatest(f.rate_limit - w.admitted + w.last_admitted - f.place, 0) as remaining
           from fresh f join windows w on w.client_id = f.client_id
         ),
@@ -132,12 +148,23 @@ async function decide(database: Database, requests: readonly AdmissionRequest[])
           insert into issued_tokens (jti, issued_at, expires_at, key_id, client_id, organization_id, environment,
             scopes, audience, kid, client_ip, request_id, subject_jtis)
           select jti, to_timestamp(issued_at), to_timestamp(expires_at), key_id, client_id, organization_id,
-            environment, scopes, audience, kid, client_ip, request_id, subject_jtis
-          from judged where admitted
+            environment, string_to_array(scopes, ' '), audience, kid, client_ip, request_id,
+            string_to_array(subject_jtis, ' ')
+          from unnest(${each(({ jti }) => jti)}::text[],
+              ${each(({ issuedAt }) => issuedAt)}::bigint[], ${each(({ expiresAt }) => expiresAt)}::bigint[],
+              ${each(({ key }) => key.id)}::text[], ${each(({ client }) => client.id)}::text[],
+              ${each(({ organization }) => organization.id)}::text[],
+              ${each(({ environment }) => environment)}::text[], ${each(({ scopes }) => scopes.join(' '))}::text[],
+              ${each(({ audience }) => audience)}::text[], ${each(({ signingKey }) => signingKey.id)}::text[],
+              ${each(({ clientIp }) => clientIp)}::inet[], ${each(({ requestId }) => requestId)}::text[],
+              ${subjectJtis}::text[])
+            with ordinality as asked (jti, issued_at, expires_at, key_id, client_id, organization_id, environment,
+              scopes, audience, kid, client_ip, request_id, subject_jtis, n)
+          where n in (select n from judged where admitted)
         )
 
         -- 4. What is not in the answer is stale.
-        select n, admitted, rate_limit as limit, remaining::integer,
+        select n::integer, admitted, rate_limit as limit, remaining::integer,
           ceil(extract(epoch from date_trunc('minute', now()) + interval '1 minute' - now()))::integer as reset_seconds
         from judged`
   return toVerdicts(requests.length, rows)
@@ -149,38 +176,20 @@ const lockedRows = (request: AdmissionRequest): string[] => {
   return (request.delegation ? [...rows, request.delegation] : rows).map(({ id }) => id)
 }
 
-function toRecord(request: AdmissionRequest, n: number) {
-  return {
-    n,
-    jti: request.jti,
-    issued_at: request.issuedAt,
-    expires_at: request.expiresAt,
-    environment: request.environment,
-    scopes: request.scopes,
-    audience: request.audience,
-    client_ip: request.clientIp,
-    request_id: request.requestId,
-    subject_jtis: request.subjectJtis,
-    key_id: request.key.id,
-    key_version: request.key.version,
-    client_id: request.client.id,
-    client_version: request.client.version,
-    owner_id: request.owner.id,
-    owner_version: request.owner.version,
-    organization_id: request.organization.id,
-    organization_version: request.organization.version,
-    delegation_id: request.delegation?.id,
-    delegation_version: request.delegation?.version,
-    kid: request.signingKey.id,
-    kid_version: request.signingKey.version,
-  }
-}
+/**
+ * An array as PostgreSQL reads it (its documentation, §8.15.6). A batch goes there column by column: the server takes that in
+ * at half the cost of JSON.
+ */
+const arrayOf = (values: readonly (string | number | undefined)[]): string =>
+  `{${values.map((value) => (typeof value === 'string' ? quoted(value) : (value ?? 'null'))).join()}}`
+
+const quoted = (text: string) => `"${/["\\]/.test(text) ? text.replace(/["\\]/g, '\\$&') : text}"`
 
 function toVerdicts(count: number, rows: readonly Row[]): Verdict[] {
   const verdicts: Verdict[] = Array.from({ length: count }, () => ({ outcome: 'stale' }))
   for (const row of rows) {
     const window = { limit: row.limit, remaining: row.remaining, resetSeconds: row.reset_seconds }
-    verdicts[row.n] = { outcome: row.admitted ? 'admitted' : 'limited', window }
+    verdicts[row.n - 1] = { outcome: row.admitted ? 'admitted' : 'limited', window }
   }
   return verdicts
 }

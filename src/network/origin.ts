@@ -1,14 +1,15 @@
 /** Cross-origin requests (the Fetch standard's CORS protocol): which browser pages may use a key. */
 import type { Context } from 'hono'
-import type { RequestEnv } from '../http/request-context.ts'
+import { fieldOf } from '../http/fields.ts'
+import type { RequestContext } from '../http/request-context.ts'
 
 /**
  * The origin of the page that asks, when it is another one: browsers name their own page's origin in every POST. A page of
  * the issuer's is Signet's own, its reference at /docs.
  */
-export function foreignOrigin(c: Context<RequestEnv>): string | undefined {
-  const origin = c.req.header('origin')
-  return origin === c.var.issuer ? undefined : origin
+export function foreignOrigin({ incoming, issuer }: RequestContext): string | undefined {
+  const origin = fieldOf(incoming, 'origin')
+  return origin === issuer ? undefined : origin
 }
 
 /** Answers a preflight. It carries no credential, so it can promise nothing for a key: the request itself is judged. */
@@ -25,11 +26,11 @@ export function answerPreflight(c: Context, allow: string): Response {
 }
 
 /** Lets the page at `origin` read the answer. To be called once the key's own allow-list holds that origin. */
-export function allowOrigin(c: Context, origin: string): void {
-  c.header('Access-Control-Allow-Origin', origin)
-  c.header(
+export function allowOrigin({ outgoing }: RequestContext, origin: string): void {
+  outgoing.setHeader('Access-Control-Allow-Origin', origin)
+  outgoing.setHeader(
     'Access-Control-Expose-Headers',
     'RateLimit, RateLimit-Policy, Retry-After, X-Request-Id, Location, Idempotency-Replayed',
   )
-  c.header('Vary', 'Origin')
+  outgoing.setHeader('Vary', 'Origin')
 }

@@ -5,7 +5,7 @@ import type { Refused } from '../audit/refusals.ts'
 import { ApiError, ERRORS } from '../errors.ts'
 import type { Description } from '../http/description.ts'
 import { noStore } from '../http/oauth-error.ts'
-import type { RequestEnv } from '../http/request-context.ts'
+import { contextOf, type RequestEnv } from '../http/request-context.ts'
 import type { AuthenticateClient } from '../keys/client-authentication.ts'
 import { actorOf, type Credential } from '../keys/keys.ts'
 import { foreignOrigin } from '../network/origin.ts'
@@ -41,9 +41,9 @@ export const onTokenForm =
     answer: (c: Context<RequestEnv>, form: TokenForm) => Promise<Response>,
   ) =>
   async (c: Context<RequestEnv>): Promise<Response> => {
-    noStore(c)
-    const { clientAddress, requestId } = c.var
-    const origin = foreignOrigin(c)
+    noStore(contextOf(c))
+    const { clientAddress, requestId } = contextOf(c)
+    const origin = foreignOrigin(contextOf(c))
     let credential: Credential | undefined
     let reason: string | undefined
     const refuse = (code: string, targetId?: string) =>
@@ -57,7 +57,7 @@ export const onTokenForm =
         requestId,
       })
     try {
-      const form = await readForm(c)
+      const form = await readForm(c.env.incoming)
       const presented = presentedClient(c.env.incoming, form, issuer.environment)
       const authenticated = await authenticateClient({ presented, clientAddress, origin })
       credential = authenticated.credential

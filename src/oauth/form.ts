@@ -1,7 +1,8 @@
 /** Forms (`application/x-www-form-urlencoded`): one meaning or none (RFC 6749 §3.2, appendix B). */
-import type { Context } from 'hono'
+import type { IncomingMessage } from 'node:http'
 import { ApiError } from '../errors.ts'
 import { readText } from '../http/body.ts'
+import { fieldOf } from '../http/fields.ts'
 
 export type Form = {
   /** Undefined: absent, or empty, which RFC 6749 §3.2 has count as the same. */
@@ -21,13 +22,13 @@ const REPEATABLE = ['resource', 'audience']
  * Reads the body. What the URL's query says is no parameter. Throws ApiError: 400 `invalid_request` on another media
  * type or coding, malformed encoding, or a parameter that stands twice; 413 past 16 KiB.
  */
-export async function readForm(c: Context): Promise<Form> {
-  const type = c.req.header('content-type') ?? ''
+export async function readForm(incoming: IncomingMessage): Promise<Form> {
+  const type = fieldOf(incoming, 'content-type') ?? ''
   if (!MEDIA_TYPE.test(type) || FOREIGN_CHARSET.test(type))
     throw invalid('The body must be application/x-www-form-urlencoded.')
-  if ((c.req.header('content-encoding') ?? 'identity').toLowerCase() !== 'identity')
+  if ((fieldOf(incoming, 'content-encoding') ?? 'identity').toLowerCase() !== 'identity')
     throw invalid('The body must not have a content coding.')
-  return parseForm(await readText(c))
+  return parseForm(await readText(incoming))
 }
 
 /** Throws ApiError `invalid_request`. */

@@ -2,6 +2,7 @@
 import type { IncomingMessage } from 'node:http'
 import type { Environment } from '../database/schema.ts'
 import { ApiError } from '../errors.ts'
+import { fieldLines } from '../http/fields.ts'
 import type { Presented } from '../keys/proof.ts'
 import { type Form, formDecode } from './form.ts'
 
@@ -21,11 +22,11 @@ const MALFORMED: Presented = { kind: 'text', text: '' }
  * body name different clients.
  */
 export function presentedClient(
-  request: Pick<IncomingMessage, 'headersDistinct'>,
+  request: Pick<IncomingMessage, 'rawHeaders'>,
   form: Form,
   environment: Environment,
 ): Presented {
-  const authorizations = request.headersDistinct.authorization ?? []
+  const authorizations = fieldLines(request, 'authorization')
   const clientId = form.get('client_id')
   const secret = form.get('client_secret')
   const assertion = form.get('client_assertion')

@@ -2,34 +2,47 @@
 import { type Context, Hono } from 'hono'
 import type { SigningAlgorithm } from '../config.ts'
 import type { Description } from '../http/description.ts'
+import { type Doors, throughDoor } from '../http/door.ts'
 import { matches } from '../http/etag.ts'
 import { resource } from '../http/methods.ts'
 import { noStore, renderOAuthError } from '../http/oauth-error.ts'
-import type { RequestEnv } from '../http/request-context.ts'
+import { contextOf, type RequestEnv } from '../http/request-context.ts'
 import { answerPreflight } from '../network/origin.ts'
 import { answerIntrospection, describeIntrospection } from './introspect.ts'
 import { issuersOf } from './issuers.ts'
 import { createMetadata, describeMetadata, type Metadata, metadataPlaces } from './metadata.ts'
 import { answerRevocations, answerRevocationsPreflight, describeRevocations } from './revocations.ts'
 import { answerRevocation, describeRevocation } from './revoke.ts'
-import { answerToken, describeToken } from './token.ts'
+import { createTokenDoor, describeToken } from './token.ts'
 
-export type OAuthDependencies = { signingAlgorithm: SigningAlgorithm } & Parameters<typeof answerToken>[0] &
+export type OAuthDependencies = { signingAlgorithm: SigningAlgorithm } & Parameters<
+  typeof createTokenDoor
+>[0] &
   Parameters<typeof answerIntrospection>[0] &
   Parameters<typeof answerRevocation>[0] &
   Parameters<typeof answerRevocations>[0]
 
-export function oauthRoutes(dependencies: OAuthDependencies, issuer: string): Hono<RequestEnv> {
+export const createTokenDoors = (dependencies: Pick<OAuthDependencies, 'exchange'>, issuer: string): Doors =>
+  Object.fromEntries(
+    issuersOf(issuer).map((each) => [`${each.path}/oauth2/token`, createTokenDoor(dependencies, each)]),
+  )
+
+export function oauthRoutes(
+  dependencies: Omit<OAuthDependencies, 'exchange'>,
+  doors: Doors,
+  issuer: string,
+): Hono<RequestEnv> {
   const app = new Hono<RequestEnv>()
   app.onError((error, c) => renderOAuthError(c, error))
-  for (const each of issuersOf(issuer)) {
-    resource(app, `${each.path}/oauth2/token`, {
-      POST: answerToken(dependencies, each),
+  for (const [path, door] of Object.entries(doors))
+    resource(app, path, {
+      POST: throughDoor(door),
       OPTIONS(c) {
-        noStore(c)
+        noStore(contextOf(c))
         return answerPreflight(c, 'POST, OPTIONS')
       },
     })
+  for (const each of issuersOf(issuer)) {
     resource(app, `${each.path}/oauth2/introspect`, { POST: answerIntrospection(dependencies, each) })
     resource(app, `${each.path}/oauth2/revoke`, { POST: answerRevocation(dependencies, each) })
     resource(app, `${each.path}/oauth2/revocations`, {

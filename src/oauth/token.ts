@@ -1,12 +1,12 @@
 /** `POST /oauth2/token` (RFC 6749 §3.2): the exchange, by the door that OAuth clients know. */
-import type { Context } from 'hono'
 import * as v from 'valibot'
 import { ApiError } from '../errors.ts'
+import { rateLimitFields } from '../exchange/denial.ts'
 import type { Exchange } from '../exchange/exchange.ts'
 import { exchangeOver } from '../exchange/routes.ts'
 import type { Description } from '../http/description.ts'
-import { noStore } from '../http/oauth-error.ts'
-import type { RequestEnv } from '../http/request-context.ts'
+import { type Answer, createDoor, type Door } from '../http/door.ts'
+import { NO_STORE, oauthErrorOf } from '../http/oauth-error.ts'
 import { readForm } from './form.ts'
 import { GRANT_TYPES, issuedTokenType, readGrant, TOKEN_EXCHANGE, TOKEN_TYPES } from './grants.ts'
 import type { Issuer } from './issuers.ts'
@@ -16,28 +16,30 @@ import { toOAuthError } from './refusal.ts'
 const operationOf = ({ path }: Issuer) => (path === '' ? 'issueToken' : 'issueSandboxToken')
 
 /** The order of what is found wrong: the form, `grant_type`, the client, its limits; then grant, parameters, target, scope. */
-export const answerToken =
-  ({ exchange }: { exchange: Exchange }, issuer: Issuer) =>
-  async (c: Context<RequestEnv>): Promise<Response> => {
-    const form = await readForm(c)
+export const createTokenDoor = ({ exchange }: { exchange: Exchange }, issuer: Issuer): Door =>
+  createDoor(async (request): Promise<Answer> => {
+    const form = await readForm(request.incoming)
     const grantType = form.get('grant_type')
     if (grantType === undefined) throw new ApiError('invalid_request', 'grant_type is missing.')
-    const answer = await exchangeOver(c, exchange, {
+    const answer = await exchangeOver(request, exchange, {
       operation: operationOf(issuer),
-      presented: presentedClient(c.env.incoming, form, issuer.environment),
+      presented: presentedClient(request.incoming, form, issuer.environment),
       readRequest: async () => readGrant(form),
       toApiError: toOAuthError,
     })
-    noStore(c)
-    return c.json({
-      access_token: answer.token,
-      token_type: 'Bearer',
-      expires_in: answer.expirySeconds,
-      // RFC 6749 §5.1 wants it where it is not what was asked for; who reads it should not have to compare.
-      scope: answer.scopes.join(' '),
-      ...(grantType === TOKEN_EXCHANGE ? { issued_token_type: issuedTokenType(form) } : {}),
-    })
-  }
+    return {
+      status: 200,
+      fields: { ...NO_STORE, 'Content-Type': 'application/json', ...rateLimitFields(answer.window) },
+      body: JSON.stringify({
+        access_token: answer.token,
+        token_type: 'Bearer',
+        expires_in: answer.expirySeconds,
+        // RFC 6749 §5.1 wants it where it is not what was asked for; who reads it should not have to compare.
+        scope: answer.scopes.join(' '),
+        ...(grantType === TOKEN_EXCHANGE ? { issued_token_type: issuedTokenType(form) } : {}),
+      }),
+    }
+  }, oauthErrorOf)
 
 const text = (description: string, example: string) =>
   v.optional(v.pipe(v.string(), v.description(description), v.examples([example])))

@@ -4,7 +4,7 @@
  */
 import type { Sql } from 'postgres'
 import { beforeAll, describe, expect, test } from 'vitest'
-import { newId } from '../../src/ids.ts'
+import { newId, newJti } from '../../src/ids.ts'
 import { MANAGEMENT_SCOPES } from '../../src/management/scopes.ts'
 import { apiOfOperator, apiWith, createTenant, tokenFor } from '../support/management.ts'
 import { fingerprint, mint, type RawAnswer, rawRequest, tokenOf } from '../support/mint.ts'
@@ -35,7 +35,7 @@ const IDS: Record<string, { theirs: string; missing: string }> = {
   client_id: { theirs: victim.client.clientId, missing: newId('client') },
   key_id: { theirs: victim.client.keyId, missing: newId('key') },
   delegation_id: { theirs: delegationId, missing: newId('delegation') },
-  jti: { theirs: issued?.jti, missing: newId('token') },
+  jti: { theirs: issued?.jti, missing: newJti() },
   kid: { theirs: signing?.kid, missing: 'A'.repeat(43) },
 }
 

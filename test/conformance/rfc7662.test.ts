@@ -1,5 +1,7 @@
 /** RFC 7662: token introspection. */
+
 import { createHmac, createPrivateKey, generateKeyPairSync, sign } from 'node:crypto'
+import { Readable } from 'node:stream'
 import { Hono } from 'hono'
 import { SignJWT } from 'jose'
 import { pino } from 'pino'
@@ -7,7 +9,7 @@ import { describe, expect, test } from 'vitest'
 import { ApiError } from '../../src/errors.ts'
 import { renderOAuthError } from '../../src/http/oauth-error.ts'
 import type { RequestEnv } from '../../src/http/request-context.ts'
-import { newId } from '../../src/ids.ts'
+import { newId, newJti } from '../../src/ids.ts'
 import { answerIntrospection } from '../../src/oauth/introspect.ts'
 import { issuersOf } from '../../src/oauth/issuers.ts'
 import type { Signer } from '../../src/signing/signer.ts'
@@ -35,7 +37,7 @@ const text = async (presented: string, caller: SeededClient = client) =>
 async function issue(claims: Record<string, unknown> = {}, isRecorded = true): Promise<string> {
   const now = Math.floor(Date.now() / 1000)
   const said = {
-    ...{ iat: now, exp: now + 300, jti: newId('token'), scope: 'transactions:read', aud: DEFAULT_AUDIENCE },
+    ...{ iat: now, exp: now + 300, jti: newJti(), scope: 'transactions:read', aud: DEFAULT_AUDIENCE },
     ...claims,
   }
   if (isRecorded)
@@ -352,7 +354,10 @@ describe('§4 of questions that wait', () => {
     const app = new Hono<RequestEnv>()
     app.onError((error, c) => renderOAuthError(c, error))
     app.use((c, next) => {
-      c.set('log', pino({ level: 'silent' }))
+      c.set('request', {
+        ...{ incoming: c.env.incoming, outgoing: c.env.outgoing, issuer: ISSUER, requestId: 'r' },
+        ...{ clientAddress: '192.0.2.1', log: pino({ level: 'silent' }) },
+      })
       return next()
     })
     const answer = answerIntrospection(
@@ -373,12 +378,18 @@ describe('§4 of questions that wait', () => {
     return (clientId: string, headers: Record<string, string> = {}) =>
       app.request(
         '/',
+        { method: 'POST', headers },
         {
-          method: 'POST',
-          headers: { 'Content-Type': 'application/x-www-form-urlencoded', ...headers },
-          body: `token=x&client_id=${clientId}&client_secret=y`,
+          incoming: Object.assign(
+            Readable.from([`token=x&client_id=${clientId}&client_secret=y`].map((text) => Buffer.from(text))),
+            {
+              headers: {},
+              rawHeaders: ['Content-Type', 'application/x-www-form-urlencoded'],
+              complete: true,
+            },
+          ),
+          outgoing: { setHeader: () => {} },
         },
-        { incoming: { headersDistinct: {} } },
       )
   }
 

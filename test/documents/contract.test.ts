@@ -111,14 +111,12 @@ test('watching an application changes none of its answers, and remembers what wa
     Response.json(ORGANIZATION, { headers: { 'x-request-id': 'x' } }),
     Response.json({}, { status: 299 }),
   ]
-  const watched = watch(
-    () => answers.shift() ?? Response.error(),
-    () => contract,
-  )
-  const good = await watched.fetch(new Request(`${service.url}${PATH}`))
+  const watched = watch({ fetch: () => answers.shift() ?? Response.error(), doors: {} }, () => contract)
+  const bindings = { outgoing: { getHeaders: () => ({}) } }
+  const good = await watched.fetch(new Request(`${service.url}${PATH}`), bindings)
   expect([good.status, await good.json()]).toEqual([200, ORGANIZATION])
   expect([...watched.violations]).toEqual([])
-  const bad = await watched.fetch(new Request(`${service.url}${PATH}?a=b`))
+  const bad = await watched.fetch(new Request(`${service.url}${PATH}?a=b`), bindings)
   expect([bad.status, await bad.text()]).toEqual([299, '{}'])
   expect([...watched.violations.keys()].join()).toContain(`GET ${PATH} → 299`)
 })

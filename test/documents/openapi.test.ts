@@ -43,7 +43,7 @@ test('is an OpenAPI 3.1 document by an independent validator', async () => {
 })
 
 test('has the operations of the router, no more and no fewer', () => {
-  const routed = service.app.routes
+  const routed = service.app.router.routes
     // What answers 405, preflights and the middleware are no operations.
     .filter(({ method }) => !['ALL', 'OPTIONS', 'HEAD'].includes(method))
     .map(({ method, path }) => `${method} ${path.replace(/:(\w+)/g, '{$1}')}`)

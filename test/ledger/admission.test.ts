@@ -1,7 +1,7 @@
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { connectAsPlatform } from '../../src/database/database.ts'
-import { newId } from '../../src/ids.ts'
+import { newJti } from '../../src/ids.ts'
 import {
   ADMISSION_SETTINGS,
   type Admission,
@@ -39,7 +39,7 @@ async function requestFor(client: SeededClient, audience = 'urn:api'): Promise<A
   const owner = await versionOf('organizations', client.organizationId)
   const now = Math.floor(Date.now() / 1000)
   return {
-    jti: newId('token'),
+    jti: newJti(),
     issuedAt: now,
     expiresAt: now + 300,
     environment: 'sandbox',

@@ -2,8 +2,10 @@
  * The OpenAPI document held against what the service answers: that the operation documents the status, the media type
  * and the fields, and that the body is what its schema says.
  */
+import type { ServerResponse } from 'node:http'
 import { Ajv2020, type ValidateFunction } from 'ajv/dist/2020.js'
 import formats from 'ajv-formats'
+import type { Door, Doors } from '../../src/http/door.ts'
 import type { JsonSchema } from '../../src/http/json-schema.ts'
 import type { OpenApiDocument, OpenApiOperation, OpenApiResponse } from '../../src/http/openapi.ts'
 
@@ -32,27 +34,52 @@ export type Contract = {
  * that did.
  */
 export function watch(
-  fetch: Fetch,
+  { fetch, doors }: { fetch: Fetch; doors: Doors },
   contract: () => Contract | undefined,
-): { fetch: Fetch; violations: Map<string, string> } {
+): { fetch: Fetch; doors: Doors; violations: Map<string, string> } {
   const violations = new Map<string, string>()
+
+  function look(watched: Contract, answer: ObservedAnswer): void {
+    for (const violation of violationsOf(watched, answer))
+      violations.set(`${answer.method} ${answer.path} → ${answer.status}: ${violation}`, answer.body ?? '')
+  }
+
+  const watchDoor =
+    (path: string, door: Door): Door =>
+    async (request) => {
+      const answer = await door(request)
+      const watched = contract()
+      const headers = withFieldsOf(request, new Headers(answer.fields))
+      if (watched) look(watched, { ...answer, method: 'POST', path, headers })
+      return answer
+    }
+
   return {
     violations,
+    doors: Object.fromEntries(Object.entries(doors).map(([path, door]) => [path, watchDoor(path, door)])),
     async fetch(request, ...rest) {
       const response = await fetch(request, ...rest)
       const watched = contract()
       if (!watched) return response
-      const { status, headers } = response
+      const { status } = response
+      const headers = withFieldsOf(rest[0] as Bindings, response.headers)
       const { pathname } = new URL(request.url)
       const isText = /json|^text\//.test(headers.get('content-type') ?? '')
       const body = isText && request.method !== 'HEAD' ? await response.text() : undefined
-      const answer = { method: request.method, path: pathname, status, headers, body }
-      for (const violation of violationsOf(watched, answer))
-        violations.set(`${request.method} ${pathname} → ${status}: ${violation}`, body ?? '')
+      look(watched, { method: request.method, path: pathname, status, headers, body })
       // What has been read is sent as it was.
       return body === undefined ? response : new Response(body, { status, headers })
     },
   }
+}
+
+type Bindings = { outgoing: object }
+
+/** Those too that were set on node's own response, which the answer's are added to. */
+function withFieldsOf({ outgoing }: Bindings, headers: Headers): Headers {
+  for (const [name, value] of Object.entries((outgoing as ServerResponse).getHeaders()))
+    if (!headers.has(name)) headers.set(name, String(value))
+  return headers
 }
 
 /** A schema that does not compile is one too: it must not become a 500. */

@@ -35,6 +35,9 @@ export type TestServiceOptions = {
   keyEncryptionKeys?: Uint8Array[]
   now?: () => number
   logLevel?: string
+  /** Default: failed authentications are answered at once. */
+  failureMilliseconds?: number
+  jobTimings?: ServiceOptions['jobTimings']
 }
 
 /** Any number of them may run on one database. */
@@ -50,6 +53,7 @@ export async function startService(
       issuer: ISSUER,
       defaultAudience: DEFAULT_AUDIENCE,
       signingAlgorithm: 'ES256',
+      signingKeyRotationDays: 30,
       keyVendor: 'sgt',
       trustedProxies: [],
       failedAuthenticationsPerMinute: 100_000,
@@ -60,17 +64,20 @@ export async function startService(
     target: database.target,
     keyEncryptionKeys: options.keyEncryptionKeys ?? [KEY_ENCRYPTION_KEY],
     withDemo: false,
+    failureMilliseconds: options.failureMilliseconds ?? 0,
     async handOver(bootstrapped) {
       operator = bootstrapped.operator
       approver = bootstrapped.approver
     },
     log: pino({ level: options.logLevel ?? 'trace' }, { write: (line: string) => void logs.push(line) }),
     ...(options.now ? { now: options.now } : {}),
+    ...(options.jobTimings ? { jobTimings: options.jobTimings } : {}),
   })
   let contract: Contract | undefined
-  const watched = watch(service.app.fetch as Fetch, () => contract)
-  service.app.fetch = watched.fetch as typeof service.app.fetch
-  const server = createHttpServer(service.app)
+  const { router } = service.app
+  const watched = watch({ fetch: router.fetch as Fetch, doors: service.app.doors }, () => contract)
+  router.fetch = watched.fetch as typeof router.fetch
+  const server = createHttpServer({ ...service.app, doors: watched.doors })
   await service.start()
   const { port } = await server.listen(0, '127.0.0.1')
   const url = `http://127.0.0.1:${port}`

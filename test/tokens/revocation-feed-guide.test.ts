@@ -3,7 +3,7 @@ import { mkdtemp, readFile, realpath, rm, symlink, writeFile } from 'node:fs/pro
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, expect, test, vi } from 'vitest'
-import { newId } from '../../src/ids.ts'
+import { newJti } from '../../src/ids.ts'
 import { apiOfOperator } from '../support/management.ts'
 import { mint, tokenOf } from '../support/mint.ts'
 import { seedClient, seedDelegation, seedOrganization } from '../support/seed.ts'
@@ -72,7 +72,7 @@ test('refuses what is revoked, of every kind, and nothing else', async () => {
   const after = await start()
   expect(tokens.map(({ claims, kid }) => after(claims, kid))).toEqual([true, true, true, true, true])
   expect(after(fine.claims, fine.kid)).toBe(false)
-  expect(after({ ...fine.claims, jti: newId('token'), partner_id: 'constructor' }, fine.kid)).toBe(false)
+  expect(after({ ...fine.claims, jti: newJti(), partner_id: 'constructor' }, fine.kid)).toBe(false)
 
   await operator.post(`/v2/signing-keys/${fine.kid}/revoke`)
   const last: IsRevoked = followRevocations(SANDBOX_ISSUER, 60)

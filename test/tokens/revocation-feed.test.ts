@@ -1,7 +1,7 @@
 /** The revocation feed by itself: what is in it, when it is signed, and how old it says it is. */
 import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest'
 import { connectAsPlatform } from '../../src/database/database.ts'
-import { newId } from '../../src/ids.ts'
+import { newId, newJti } from '../../src/ids.ts'
 import type { Signer } from '../../src/signing/signer.ts'
 import { buildRevoked } from '../../src/tokens/feed-format.ts'
 import { createRevocationFeed, type RevocationFeed } from '../../src/tokens/revocation-feed.ts'
@@ -77,7 +77,7 @@ const claimsOf = (feed: RevocationFeed, environment: 'sandbox' | 'production' = 
 const revokedIn = (feed: RevocationFeed) => claimsOf(feed).revoked
 
 async function revokeToken(expiresIn = '1 hour'): Promise<string> {
-  const jti = newId('token')
+  const jti = newJti()
   await database.sql`insert into revoked_tokens (jti, organization_id, client_id, expires_at)
     values (${jti}, ${client.organizationId}, ${client.clientId}, now() + ${expiresIn}::interval)`
   return jti

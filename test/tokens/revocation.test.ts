@@ -1,7 +1,7 @@
 /** The end of a token, and of what was had for it. */
 import { afterAll, describe, expect, test } from 'vitest'
 import { connectAsPlatform } from '../../src/database/database.ts'
-import { newId } from '../../src/ids.ts'
+import { newJti } from '../../src/ids.ts'
 import { ADMISSION_SETTINGS, type AdmissionRequest, createAdmission } from '../../src/ledger/admission.ts'
 import { connectTo } from '../support/database.ts'
 import { apiOfOperator, apiWith, createTenant } from '../support/management.ts'
@@ -165,7 +165,7 @@ async function admissionsOf(client: SeededClient): Promise<(subjectJtis: string[
   return (subjectJtis) => {
     const now = Math.floor(Date.now() / 1000)
     return {
-      ...{ jti: newId('token'), issuedAt: now, expiresAt: now + 300, environment: 'sandbox' },
+      ...{ jti: newJti(), issuedAt: now, expiresAt: now + 300, environment: 'sandbox' },
       ...{ scopes: ['a'], audience: 'urn:api', clientIp: '192.0.2.1', requestId: 'r', subjectJtis },
       ...rows,
     }

@@ -1,6 +1,6 @@
 /** Issued tokens over the management API. */
 import { expect, test } from 'vitest'
-import { newId } from '../../src/ids.ts'
+import { newId, newJti } from '../../src/ids.ts'
 import { MANAGEMENT_SCOPES } from '../../src/management/scopes.ts'
 import { apiOfOperator, apiWith, createTenant, tokenFor } from '../support/management.ts'
 import { mint, tokenOf } from '../support/mint.ts'
@@ -111,7 +111,7 @@ test('A17 another’s tokens, clients, keys and organizations answer like those 
     return { status, text: text.replaceAll(headers.get('x-request-id') ?? '', 'id') }
   }
   for (const [foreign, missing] of [
-    [`/v2/tokens/${jti}`, `/v2/tokens/${newId('token')}`],
+    [`/v2/tokens/${jti}`, `/v2/tokens/${newJti()}`],
     [`/v2/tokens?client_id=${client.clientId}`, `/v2/tokens?client_id=${newId('client')}`],
     [`/v2/tokens?key_id=${client.keyId}`, `/v2/tokens?key_id=${newId('key')}`],
     [
