@@ -1,5 +1,5 @@
 /**
- * `npm run measure:feed`: the revocation feed with 100 000 revoked tokens, on a server of its own: what it costs the
+ * `npm run measure -- feed`: the revocation feed with 100 000 revoked tokens, on a server of its own: what it costs the
  * database to look whether something has changed, the server to make the feed, and a verifier to take it in. Prints
  * milliseconds (medians), bytes and megabytes. Exits with 1 when a listed token is accepted, or one that is not refused.
  */
@@ -12,18 +12,18 @@ import { REVOCATION_FEED } from '#sdk/compact-jws'
 import { createLocalKeySource } from '#sdk/key-source'
 import { parseRevocations } from '#sdk/revocations'
 import { readSignedJwt } from '#sdk/signed-jwt'
-import { connectAsPlatform } from '../src/database/database.ts'
-import { startEmbeddedPostgres } from '../src/database/embedded.ts'
-import { newId } from '../src/ids.ts'
-import { keepKeyEncryptionKey } from '../src/signing/key-file.ts'
-import { createSealing } from '../src/signing/sealing.ts'
-import { createSigner } from '../src/signing/signer.ts'
-import { createSigningKeyStore } from '../src/signing/store.ts'
-import { buildRevoked } from '../src/tokens/feed-format.ts'
-import { FEED_SETTINGS } from '../src/tokens/revocation-feed.ts'
-import { createRevocationFeedStore } from '../src/tokens/store.ts'
-import { withThrowawayServer } from './throwaway-server.ts'
-import { codeOf } from './verdict.ts'
+import { connectAsPlatform } from '../../src/database/database.ts'
+import { startEmbeddedPostgres } from '../../src/database/embedded.ts'
+import { newJti } from '../../src/ids.ts'
+import { keepKeyEncryptionKey } from '../../src/signing/key-file.ts'
+import { createSealing } from '../../src/signing/sealing.ts'
+import { createSigner } from '../../src/signing/signer.ts'
+import { createSigningKeyStore } from '../../src/signing/store.ts'
+import { buildRevoked } from '../../src/tokens/feed-format.ts'
+import { FEED_SETTINGS } from '../../src/tokens/revocation-feed.ts'
+import { createRevocationFeedStore } from '../../src/tokens/store.ts'
+import { withThrowawayServer } from '../throwaway-server.ts'
+import { codeOf } from '../verdict.ts'
 
 const REVOKED = 100_000
 const ROUNDS = 9
@@ -51,7 +51,7 @@ await withThrowawayServer(async (server) => {
   }
   const [good, bad] = [await exchange(), await exchange()]
   const badJti = JSON.parse(Buffer.from(bad.split('.')[1] ?? '', 'base64url').toString()).jti
-  const jtis = [badJti, ...Array.from({ length: REVOKED - 1 }, () => newId('token'))]
+  const jtis = [badJti, ...Array.from({ length: REVOKED - 1 }, () => newJti())]
   for (let done = 0; done < REVOKED; done += 10_000)
     await sql`
       insert into revoked_tokens (jti, organization_id, client_id, environment, expires_at)

@@ -1,5 +1,5 @@
 /**
- * `npm run measure:revocation`: how long a revocation takes, from its 200 on one instance to the refusal by verifiers
+ * `npm run measure -- revocation`: how long a revocation takes, from its 200 on one instance to the refusal by verifiers
  * that follow the feed of another one. Two servers of its own; 200 single tokens, one after the other, and the
  * verifiers with the settings that are the product's own. Takes two and a half minutes. Exits with 1 when one took
  * longer than the feed's ttl.
@@ -8,10 +8,10 @@ import { strictEqual } from 'node:assert/strict'
 import { setTimeout as sleep } from 'node:timers/promises'
 import postgres from 'postgres'
 import { createVerifier, type Verifier } from '#sdk'
-import { startEmbeddedPostgres } from '../src/database/embedded.ts'
-import { FEED_TTL_SECONDS } from '../src/tokens/revocation-feed.ts'
-import { withThrowawayServer } from './throwaway-server.ts'
-import { codeOf } from './verdict.ts'
+import { startEmbeddedPostgres } from '../../src/database/embedded.ts'
+import { FEED_TTL_SECONDS } from '../../src/tokens/revocation-feed.ts'
+import { withThrowawayServer } from '../throwaway-server.ts'
+import { codeOf } from '../verdict.ts'
 
 const REVOCATIONS = 200
 /** So that each finds every verifier at another moment between two fetches. */

@@ -1,12 +1,12 @@
 /**
- * `npm run measure:pages`: pages through a list of 100 000 keys over HTTP, on a server of its own, and prints what the
+ * `npm run measure -- pages`: pages through a list of 100 000 keys over HTTP, on a server of its own, and prints what the
  * first and the last pages took. Exits with 1 when the last ones take more than twice as long.
  */
 import { hash, randomBytes } from 'node:crypto'
 import postgres from 'postgres'
-import { startEmbeddedPostgres } from '../src/database/embedded.ts'
-import { newId } from '../src/ids.ts'
-import { withThrowawayServer } from './throwaway-server.ts'
+import { startEmbeddedPostgres } from '../../src/database/embedded.ts'
+import { newId } from '../../src/ids.ts'
+import { withThrowawayServer } from '../throwaway-server.ts'
 
 const KEYS = 100_000
 const PAGE = 100
