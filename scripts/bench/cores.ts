@@ -30,10 +30,10 @@ export function pin(root: number, core: number | undefined): void {
  * The processor time that the process and its children have used so far, in microseconds, by the names of their threads;
  * `main` is each one's first, on which JavaScript runs. Undefined where there is no /proc.
  */
-export function cpuByThread(root: number): Map<string, number> | undefined {
+export function cpuByThread(root: number, without?: number): Map<string, number> | undefined {
   if (!existsSync('/proc/self/schedstat')) return undefined
   const sums = new Map<string, number>()
-  for (const pid of family(root))
+  for (const pid of family(root, without))
     for (const thread of entries(`/proc/${pid}/task`)) {
       const path = `/proc/${pid}/task/${thread}`
       const name = thread === String(pid) ? 'main' : (read(`${path}/comm`)?.trim() ?? 'ended')
@@ -45,8 +45,8 @@ export function cpuByThread(root: number): Map<string, number> | undefined {
 }
 
 /** Of all its threads. */
-export function cpuMicroseconds(root: number): number | undefined {
-  const threads = cpuByThread(root)
+export function cpuMicroseconds(root: number, without?: number): number | undefined {
+  const threads = cpuByThread(root, without)
   return threads && [...threads.values()].reduce((sum, each) => sum + each, 0)
 }
 
@@ -80,7 +80,8 @@ function entries(path: string): string[] {
   }
 }
 
-function family(root: number): number[] {
+/** `without`: one of them, and its own; the embedded PostgreSQL is a child of the server. */
+function family(root: number, without?: number): number[] {
   const parents = new Map<number, number>()
   for (const name of entries('/proc')) {
     const pid = Number(name)
@@ -93,6 +94,7 @@ function family(root: number): number[] {
     }
   }
   const found = [root]
-  for (const each of found) for (const [pid, parent] of parents) if (parent === each) found.push(pid)
+  for (const each of found)
+    for (const [pid, parent] of parents) if (parent === each && pid !== without) found.push(pid)
   return found
 }

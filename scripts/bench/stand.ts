@@ -45,11 +45,15 @@ export function withStand(options: StandOptions, work: (stand: Stand) => Promise
   return withThrowawayServer(async (server) => {
     const isPinned = canPin()
     const [serverCore, otherCore] = isPinned ? [SERVER_CORE, OTHER_CORE] : []
+    // What is started is on this process's core from its first moment: V8 counts the cores when it starts, and collects garbage
+    // with as many threads.
+    pin(process.pid, serverCore)
     const product = await server.start(options.launch)
-    const { turns, postmaster } = await furnish(server, options)
-    pin(postmaster, otherCore)
-    pin(product.pid, serverCore)
     const floor = await startFloor(options.launch?.nodeArguments)
+    const { turns, postmaster } = await furnish(server, options)
+    pin(process.pid, otherCore)
+    pin(product.pid, serverCore)
+    pin(postmaster, otherCore)
     let load: Load | undefined
     try {
       pin(floor.pid, serverCore)
@@ -62,7 +66,7 @@ export function withStand(options: StandOptions, work: (stand: Stand) => Promise
         async measure(target, seconds, rate) {
           const url = `${target.url}/v2/auth/token`
           const look = () =>
-            [cpuByThread(target.pid), cpuMicroseconds(postmaster), others(postmaster)] as const
+            [cpuByThread(target.pid, postmaster), cpuMicroseconds(postmaster), others(postmaster)] as const
           const began = performance.now()
           const before = look()
           const { connections } = options
@@ -102,7 +106,9 @@ export function withStand(options: StandOptions, work: (stand: Stand) => Promise
 /** What ran that is not ours: our processes are those that this one started, and PostgreSQL. */
 function others(postmaster: number): number {
   const ours =
-    (cpuMicroseconds(process.pid) ?? Number.NaN) + (cpuMicroseconds(postmaster) ?? 0) + endedMicroseconds()
+    (cpuMicroseconds(process.pid, postmaster) ?? Number.NaN) +
+    (cpuMicroseconds(postmaster) ?? 0) +
+    endedMicroseconds()
   return (machineMicroseconds() ?? Number.NaN) - ours
 }
 

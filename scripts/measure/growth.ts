@@ -145,7 +145,7 @@ async function prepare(
     presentable,
     async measure() {
       const look = () => [
-        cpuMicroseconds(instance.pid) ?? Number.NaN,
+        cpuMicroseconds(instance.pid, postmaster) ?? Number.NaN,
         cpuMicroseconds(postmaster) ?? Number.NaN,
       ]
       const before = look()
