@@ -170,7 +170,10 @@ export function openWire(servers: Servers, options: { answerMilliseconds: number
 
   function watch(): void {
     timer = undefined
-    if (!isWaiting()) return
+    if (!isWaiting()) {
+      isSuspect = false
+      return
+    }
     const since = Math.max(askedAt, heardAt)
     const left = since + answerMilliseconds - now()
     if (left <= 0 && isSuspect) {
