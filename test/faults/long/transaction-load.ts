@@ -1,6 +1,6 @@
 /**
  * A process that runs transactions without pause until something comes in on its standard input, whatever happens to
- * its connections. Then it says what became of each, and ends. Not a test: transaction.test.ts starts it.
+ * its connections. Then it says what became of each, and ends. Not a test: transactions.test.ts starts it.
  */
 import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'

@@ -2,13 +2,22 @@
 import { Socket } from 'node:net'
 import { eq, sql } from 'drizzle-orm'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
-import { connectAsNobody, connectAsPlatform, type Database, disconnect } from '../../src/database/database.ts'
-import { organizations } from '../../src/database/schema.ts'
-import { createTransactions, type InTransaction, type Transaction } from '../../src/database/transaction.ts'
-import { ApiError } from '../../src/errors.ts'
-import { createTestDatabase, type TestDatabase } from '../support/database.ts'
-import { waitFor } from '../support/process.ts'
-import { createTcpProxy, type TcpProxy } from './tcp-proxy.ts'
+import {
+  connectAsNobody,
+  connectAsPlatform,
+  type Database,
+  disconnect,
+} from '../../../src/database/database.ts'
+import { organizations } from '../../../src/database/schema.ts'
+import {
+  createTransactions,
+  type InTransaction,
+  type Transaction,
+} from '../../../src/database/transaction.ts'
+import { ApiError } from '../../../src/errors.ts'
+import { createTcpProxy, type TcpProxy } from '../../database/tcp-proxy.ts'
+import { createTestDatabase, type TestDatabase } from '../../support/database.ts'
+import { waitFor } from '../../support/process.ts'
 
 let database: TestDatabase
 let proxy: TcpProxy

@@ -3,14 +3,14 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import postgres from 'postgres'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { createVerifier } from '#sdk'
-import { newId } from '../../src/ids.ts'
-import { createKeyFormat } from '../../src/keys/key-format.ts'
-import { mint, tokenOf } from '../support/mint.ts'
+import { newId } from '../../../src/ids.ts'
+import { createKeyFormat } from '../../../src/keys/key-format.ts'
+import { mint, tokenOf } from '../../support/mint.ts'
 import {
   createPostgresServer,
   findPostgresVersions,
   type PostgresServer,
-} from '../support/postgres-server.ts'
+} from '../../support/postgres-server.ts'
 import {
   answers,
   claimsOf,
@@ -20,12 +20,10 @@ import {
   readBootstrapFile,
   startLoad,
   waitFor,
-} from '../support/process.ts'
+} from '../../support/process.ts'
 
 const KEY_ENCRYPTION_KEY = Buffer.alloc(32, 7).toString('base64')
-const found = await findPostgresVersions()
-// One here; `npm run test:faults` takes them all.
-const versions = process.env.POSTGRES_VERSIONS === 'all' ? found : found.slice(0, 1)
+const versions = await findPostgresVersions()
 console.log(`DATABASE_URL is tested with PostgreSQL ${versions.map(({ version }) => version).join(' and ')}`)
 
 /** What goes on without the database: key set, metadata, revocation feed. */
