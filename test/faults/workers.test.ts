@@ -81,6 +81,12 @@ test('two workers share one limit to the token, and a revocation counts for both
   ).map(({ status }) => status)
   expect(statuses.filter((status) => status === 200)).toHaveLength(LIMIT - 1)
   expect(statuses.filter((status) => status === 429)).toHaveLength(4 * LIMIT)
+  // What they logged arrives when it does.
+  await waitFor(
+    'the log of both',
+    async () =>
+      [...served(service, '/v2/auth/token').values()].reduce((sum, n) => sum + n, 0) >= 5 * LIMIT - 1,
+  )
   const byProcess = served(service, '/v2/auth/token')
   expect([...byProcess.keys()].sort()).toEqual((await workerPids(service.pid)).sort())
   for (const count of byProcess.values()) expect(count).toBeGreaterThan(LIMIT)
