@@ -6,7 +6,6 @@ import { setUpService } from '../support/service.ts'
 import { openRaw, sendRaw, statusesOf } from './raw.ts'
 
 const { database, service } = await setUpService()
-const _port = Number(new URL(service.url).port)
 const client = await seedClient(database.sql)
 
 const body = JSON.stringify({ scopes: { organization_id: client.organizationId, scopes: client.scopes } })
