@@ -6,6 +6,7 @@
 import type { IncomingMessage, RequestListener, Server, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import { MAX_BODY_BYTES } from './body.ts'
+import { fieldLines } from './fields.ts'
 
 /** Of one process. Past it, whoever has been idle the longest makes room. */
 const MAX_CONNECTIONS = 4_096
@@ -111,11 +112,7 @@ function findFault({ httpVersion, rawHeaders, headers, url = '' }: IncomingMessa
   if (httpVersion !== '1.1' && httpVersion !== '1.0') return 'http_version'
   if (rawHeaders.length > 2 * MAX_FIELDS) return 'fields'
   // RFC 9112 §3.2: exactly one. Of several, node keeps the first.
-  let hosts = 0
-  for (let i = 0; i < rawHeaders.length; i += 2) {
-    const name = rawHeaders[i]
-    if (name?.length === 4 && name.toLowerCase() === 'host') hosts++
-  }
+  const hosts = fieldLines({ rawHeaders }, 'host').length
   const { host = '', 'transfer-encoding': coding } = headers
   if (hosts !== 1 || !HOST.test(host)) return 'host'
   if (url[0] !== '/') {

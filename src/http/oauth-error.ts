@@ -2,9 +2,9 @@
 import type { Context } from 'hono'
 import type { ContentfulStatusCode } from 'hono/utils/http-status'
 import * as v from 'valibot'
-import { ApiError, ERRORS, type ErrorCode } from '../errors.ts'
+import { type ApiError, ERRORS, type ErrorCode } from '../errors.ts'
 import type { Answer } from './door.ts'
-import { contextOf, outageOf, type RequestContext, type RequestEnv, requestLog } from './request-context.ts'
+import { contextOf, type RequestContext, type RequestEnv, reportError } from './request-context.ts'
 
 /** RFC 6749 §5.2, RFC 8707 §2; of the last two, no registered code speaks. */
 const OAUTH_CODES = [
@@ -43,26 +43,17 @@ const CHALLENGE = 'Basic realm="signet", charset="UTF-8"'
 
 /** What is thrown becomes an answer here; what is no ApiError is ours, is logged, and tells the caller nothing. */
 export function oauthErrorOf(request: RequestContext, error: unknown): Answer {
-  const log = requestLog(request)
-  if (!(error instanceof ApiError)) {
-    log.error({ err: error }, 'unexpected error')
-    return oauthErrorOf(
-      request,
-      new ApiError('server_error', 'Something went wrong on our side.', { cause: error }),
-    )
-  }
-  const status = oauthStatus(error.code)
-  if (status === 503) log.warn({ code: error.code, ...outageOf(error.cause) }, error.detail)
-  else if (status < 500) log.info({ code: error.code }, 'refused')
+  const known = reportError(request, error)
+  const status = oauthStatus(known.code)
   return {
     status,
     fields: {
       ...NO_STORE,
       'Content-Type': 'application/json',
       ...(status === 401 ? { 'WWW-Authenticate': CHALLENGE } : {}),
-      ...error.headers,
+      ...known.headers,
     },
-    body: JSON.stringify(oauthErrorBody(error, request.requestId)),
+    body: JSON.stringify(oauthErrorBody(known, request.requestId)),
   }
 }
 

@@ -3,7 +3,7 @@ import type { Context } from 'hono'
 import type { ContentfulStatusCode } from 'hono/utils/http-status'
 import { ApiError, ERRORS, type ErrorCode } from '../errors.ts'
 import type { Answer } from './door.ts'
-import { contextOf, outageOf, type RequestContext, type RequestEnv, requestLog } from './request-context.ts'
+import { contextOf, type RequestContext, type RequestEnv, reportError } from './request-context.ts'
 
 /** RFC 9110 §15.5.2: a 401 names the scheme that would do. `error` only when a credential was shown (RFC 6750 §3.1). */
 const CHALLENGE = 'Bearer realm="signet", error="invalid_token"'
@@ -12,26 +12,17 @@ const CODES = Object.keys(ERRORS) as ErrorCode[]
 
 /** What is thrown becomes an answer here; what is no ApiError is ours, is logged, and tells the caller nothing. */
 export function problemOf(request: RequestContext, error: unknown): Answer {
-  const log = requestLog(request)
-  if (!(error instanceof ApiError)) {
-    log.error({ err: error }, 'unexpected error')
-    return problemOf(
-      request,
-      new ApiError('server_error', 'Something went wrong on our side.', { cause: error }),
-    )
-  }
-  const { status } = ERRORS[error.code]
-  if (status === 503) log.warn({ code: error.code, ...outageOf(error.cause) }, error.detail)
-  else if (status < 500) log.info({ code: error.code }, 'refused')
+  const known = reportError(request, error)
+  const { status } = ERRORS[known.code]
   return {
     status,
     fields: {
       'Content-Type': 'application/problem+json',
       'Cache-Control': 'no-store',
       ...(status === 401 ? { 'WWW-Authenticate': CHALLENGE } : {}),
-      ...error.headers,
+      ...known.headers,
     },
-    body: problemBody(error, request),
+    body: problemBody(known, request),
   }
 }
 

@@ -4,6 +4,7 @@ import type { HttpBindings } from '@hono/node-server'
 import type { Context, MiddlewareHandler } from 'hono'
 import { routePath } from 'hono/route'
 import type { Logger } from 'pino'
+import { ApiError, ERRORS } from '../errors.ts'
 
 export type RequestContext = {
   /** Node's own, which say exactly what came, line by line. */
@@ -73,6 +74,19 @@ export const requestLog = ({ log, requestId, clientAddress }: RequestContext): L
   log.child({ request_id: requestId, client_address: clientAddress })
 
 export const contextOf = (c: Context<RequestEnv>): RequestContext => c.get('request')
+
+/** Logs what was thrown, and says what the caller is told of it: what is no ApiError is ours, and tells nothing. */
+export function reportError(request: RequestContext, error: unknown): ApiError {
+  const log = requestLog(request)
+  if (!(error instanceof ApiError)) {
+    log.error({ err: error }, 'unexpected error')
+    return new ApiError('server_error', 'Something went wrong on our side.', { cause: error })
+  }
+  const { status } = ERRORS[error.code]
+  if (status === 503) log.warn({ code: error.code, ...outageOf(error.cause) }, error.detail)
+  else if (status < 500) log.info({ code: error.code }, 'refused')
+  return error
+}
 
 /**
  * Why something cannot be had at the moment, for the log. What is down says so in a line: there are as many as requests. What
