@@ -41,37 +41,61 @@ export type GuardOptions = {
   maxConnections?: number
 }
 
+type Connection = {
+  /** Its requests that are under way: several, if they were sent without waiting for answers. */
+  unanswered: ServerResponse[]
+  /** Counts up with every answer, whoever got it. Undefined: it has not sent a whole head yet. */
+  lastAnswer: number | undefined
+  /** The last one, if it was answered before it had been read to the end. */
+  unread: IncomingMessage | undefined
+  /** What it goes on sending is not listened to. */
+  isCondemned: boolean
+}
+
 /** To be called before anything else listens to the server. `unanswered`: the requests that are under way. */
 export function guard(
   server: Server,
   options: GuardOptions = {},
-): { unanswered: ReadonlySet<ServerResponse> } {
+): { unanswered: () => Iterable<ServerResponse> } {
   const { maxConnections = MAX_CONNECTIONS } = options
-  const unanswered = new Set<ServerResponse>()
+  // By connection, and none by request: what requests are put into and taken out of, Set and Map, is made anew after every few
+  // dozens of them, and V8 lets each old one keep the next, with its requests, from being collected as what it is: short-lived.
+  const connections = new Map<Socket, Connection>()
+  let answers = 0
   const onTurnedAway = createCounter(options.onTurnedAway ?? (() => {}))
-  const condemned = new WeakSet<Socket>()
-  /** Answered before they were read to the end. */
-  const unread = new WeakMap<Socket, IncomingMessage>()
   const [answer] = server.listeners('request') as RequestListener[]
   if (!answer) throw new Error('the server has nobody to guard')
-  const room = createRoom({ maxConnections, unanswered, onTurnedAway })
 
-  server.on('connection', room.enter)
+  server.on('connection', (socket: Socket) => {
+    if (connections.size >= maxConnections) {
+      onTurnedAway('too_many_connections')
+      const victim = leastNeeded(connections) ?? socket
+      connections.delete(victim)
+      victim.destroy()
+    }
+    if (socket.destroyed) return
+    connections.set(socket, {
+      unanswered: [],
+      lastAnswer: undefined,
+      unread: undefined,
+      isCondemned: false,
+    })
+    socket.once('close', () => connections.delete(socket))
+  })
   server.removeListener('request', answer)
   server.on('request', (request, response) => {
-    const { socket } = request
+    const connection = connections.get(request.socket)
     // What came in one piece with a request that was refused may be the other meaning of it.
-    if (condemned.has(socket)) return
-    room.occupy(socket)
-    unanswered.add(response)
-    response.once('close', () => {
-      unanswered.delete(response)
-      if (!request.complete) unread.set(socket, request)
-      room.idle(socket)
+    if (!connection || connection.isCondemned) return
+    connection.unanswered.push(response)
+    response.on('close', () => {
+      connection.unanswered = connection.unanswered.filter((one) => one !== response)
+      connection.lastAnswer = ++answers
+      if (!request.complete) connection.unread = request
     })
     const fault = findFault(request)
     if (fault !== undefined) {
-      condemned.add(socket)
+      connection.isCondemned = true
       onTurnedAway(fault)
       const status = fault === 'fields' ? 431 : 400
       response.writeHead(status, fieldsOf(status)).end(bodyOf(status))
@@ -91,20 +115,22 @@ export function guard(
   server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => {
     const { code = '' } = error
     const status = STATUS_OF_ERROR[code] ?? (code.startsWith('HPE_') ? 400 : undefined)
+    const connection = connections.get(socket)
     // Nobody who is gone is told anything, nor who never said a word.
-    if (status === undefined || !socket.writable || socket.bytesRead === 0) return void socket.destroy()
-    condemned.add(socket)
+    if (status === undefined || !connection || !socket.writable || socket.bytesRead === 0)
+      return void socket.destroy()
+    connection.isCondemned = true
     onTurnedAway(code)
-    const pending = [...unanswered].filter(({ req }) => req.socket === socket)
-    const last = pending.at(-1)
-    if (!last) return unread.get(socket)?.complete === false ? void socket.destroy() : sayLast(socket, status)
+    const { unanswered, unread } = connection
+    const last = unanswered.at(-1)
+    if (!last) return unread?.complete === false ? void socket.destroy() : sayLast(socket, status)
     // What came behind a whole request is no reason to withhold its answer: it may have had its effect.
     if (last.req.complete) return void last.once('close', () => sayLast(socket, status))
     // The fault is in its own body. An answer that has begun cannot be taken back.
-    if (pending.length > 1 || last.headersSent) return void socket.destroy()
+    if (unanswered.length > 1 || last.headersSent) return void socket.destroy()
     sayLast(socket, status)
   })
-  return { unanswered }
+  return { unanswered: () => connections.values().flatMap((connection) => connection.unanswered) }
 }
 
 /** Why it could be another request, or for somebody else, to whoever read it before us. Undefined: it could not. */
@@ -130,47 +156,18 @@ const announcesTooMuch = ({ headers }: IncomingMessage): boolean =>
   headers['content-length'] !== undefined && Number(headers['content-length']) > MAX_BODY_BYTES
 
 /**
- * Who is connected. When there is no more room, the first to go is whoever has not sent a whole head yet, then who has been
- * idle the longest, then who is still sending a body: those whose turn is over cost nobody else theirs.
+ * Who goes when there is no more room: first who has not sent a whole head yet, then who has been idle the longest, then who is
+ * still sending a body: those whose turn is over cost nobody else theirs.
  */
-function createRoom(options: {
-  maxConnections: number
-  unanswered: ReadonlySet<ServerResponse>
-  onTurnedAway: (reason: string) => void
-}) {
-  const { maxConnections, unanswered, onTurnedAway } = options
-  let connections = 0
-  // Sets keep the order in which they were filled.
-  const silent = new Set<Socket>()
-  const idle = new Set<Socket>()
-
-  function makeRoom(newcomer: Socket): void {
-    onTurnedAway('too_many_connections')
-    const [longest] = silent.size > 0 ? silent : idle
-    const victim = longest ?? unanswered.values().find(({ req }) => !req.complete)?.req.socket ?? newcomer
-    silent.delete(victim)
-    idle.delete(victim)
-    victim.destroy()
+function leastNeeded(connections: ReadonlyMap<Socket, Connection>): Socket | undefined {
+  let idle: { socket: Socket; lastAnswer: number } | undefined
+  let sending: Socket | undefined
+  for (const [socket, { unanswered, lastAnswer }] of connections) {
+    if (unanswered.length > 0) sending ??= unanswered.some(({ req }) => !req.complete) ? socket : undefined
+    else if (lastAnswer === undefined) return socket
+    else if (!idle || lastAnswer < idle.lastAnswer) idle = { socket, lastAnswer }
   }
-
-  return {
-    enter(socket: Socket): void {
-      if (++connections > maxConnections) makeRoom(socket)
-      if (!socket.destroyed) silent.add(socket)
-      socket.once('close', () => {
-        connections--
-        silent.delete(socket)
-        idle.delete(socket)
-      })
-    },
-    occupy(socket: Socket): void {
-      silent.delete(socket)
-      idle.delete(socket)
-    },
-    idle(socket: Socket): void {
-      if (!socket.destroyed) idle.add(socket)
-    },
-  }
+  return idle?.socket ?? sending
 }
 
 function createCounter(report: (counts: TurnedAway) => void): (reason: string) => void {

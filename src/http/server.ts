@@ -61,7 +61,7 @@ export function createHttpServer(
   function retire(): void {
     draining = true
     // Else their connections would stay open, idle, until they are cut.
-    for (const response of unanswered) if (!response.headersSent) announceClose(response)
+    for (const response of unanswered()) if (!response.headersSent) announceClose(response)
   }
 
   return {
