@@ -3,6 +3,7 @@
  * (supervisor.ts). Logs go to the standard error; what is printed for a person, keys of a first start among it, goes to
  * the standard output.
  */
+import { setFlagsFromString } from 'node:v8'
 import { pino } from 'pino'
 import type { Bootstrapped } from './bootstrap.ts'
 import { type Config, parseConfig } from './config.ts'
@@ -15,6 +16,10 @@ import { type Assignment, joinSupervisor, supervise } from './supervisor.ts'
 const DRAIN_MILLISECONDS = 7_000
 /** After the drain: to write what has gathered. */
 const CLOSING_MILLISECONDS = 3_500
+
+// What requests leave behind dies young. V8's helpers take longer to share out the little that is left than to move it, and
+// take their time from the core that serves (docs/performance.md).
+setFlagsFromString('--no-parallel-scavenge')
 
 const parsed = parseConfig(process.env)
 if (!parsed.ok) {
