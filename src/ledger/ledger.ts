@@ -8,8 +8,11 @@ export type Answer = Verdict | { outcome: 'unavailable' }
 
 export type LedgerOptions = {
   admitBatch: AdmitBatch
-  /** Batches in flight at once: with two, one gathers and signs while the other is in the database. */
+  /** Batches in flight at once. */
   concurrency?: number
+  /** So many tokens, or one that has waited so long, begin a batch beside those in flight. */
+  quorum?: number
+  quorumMilliseconds?: number
   /** Tokens in one transaction. */
   batchSize?: number
   /** Tokens that may wait for theirs; one more is refused at once. */
@@ -28,41 +31,70 @@ export type Ledger = {
   close(): Promise<void>
 }
 
-type Waiting = { request: AdmissionRequest; deadline: number; settle: (answer: Answer) => void }
+type Waiting = { request: AdmissionRequest; since: number; settle: (answer: Answer) => void }
 
 const UNAVAILABLE: Answer = { outcome: 'unavailable' }
 
 export function createLedger(options: LedgerOptions): Ledger {
-  const { admitBatch, concurrency = 2, batchSize = 256, bufferSize = 2048, onFailure } = options
-  const { patienceMilliseconds = 300 } = options
+  const { admitBatch, concurrency = 3, batchSize = 256, bufferSize = 2048, onFailure } = options
+  const { quorum = 24, quorumMilliseconds = 10, patienceMilliseconds = 300 } = options
   // A clock that never jumps.
   const now = performance.now.bind(performance)
   const blocked = createBlockedWindows(now)
   let waiting: Waiting[] = []
   let inFlight = 0
   let isScheduled = false
+  let isTimed = false
   let closed = false
   const idle: (() => void)[] = []
 
-  function commitWaiting(): void {
-    isScheduled = false
-    while (waiting.length > 0 && inFlight < concurrency) {
+  /**
+   * A batch costs the same whether it holds one token or ten, so the next one waits for the last, unless it is worth its cost.
+   * Were it not to wait, a busy process would fall into step with the database: one token that asks first goes alone, all
+   * others follow in one batch, and nothing is left to be signed meanwhile.
+   */
+  const mayBegin = ([first]: Waiting[]): boolean =>
+    first !== undefined &&
+    inFlight < concurrency &&
+    (inFlight === 0 || waiting.length >= quorum || closed || now() - first.since >= quorumMilliseconds)
+
+  function beginBatches(): void {
+    while (mayBegin(waiting)) {
       const batch = waiting.slice(0, batchSize)
       waiting = waiting.slice(batchSize)
       inFlight++
       commit(batch).finally(() => {
         inFlight--
-        commitWaiting()
+        gather()
       })
     }
     if (inFlight === 0) for (const resolve of idle.splice(0)) resolve()
   }
 
+  function gather(): void {
+    if (waiting.length >= quorum || closed) beginBatches()
+    // The requests of this turn of the event loop share a batch, at no cost in time.
+    else if (inFlight === 0 && !isScheduled) {
+      isScheduled = true
+      setImmediate(() => {
+        isScheduled = false
+        beginBatches()
+      })
+    } else if (inFlight > 0 && waiting.length > 0 && !isTimed) {
+      isTimed = true
+      setTimeout(() => {
+        isTimed = false
+        beginBatches()
+        gather()
+      }, quorumMilliseconds)
+    }
+  }
+
   async function commit(batch: Waiting[]): Promise<void> {
-    const begins = now()
+    const oldest = now() - patienceMilliseconds
     const [alive, late] = [
-      batch.filter((one) => one.deadline > begins),
-      batch.filter((one) => one.deadline <= begins),
+      batch.filter(({ since }) => since > oldest),
+      batch.filter(({ since }) => since <= oldest),
     ]
     for (const one of late) one.settle(UNAVAILABLE)
     if (alive.length === 0) return
@@ -84,12 +116,8 @@ export function createLedger(options: LedgerOptions): Ledger {
     admit(request) {
       if (closed || waiting.length >= bufferSize) return Promise.resolve(UNAVAILABLE)
       return new Promise((settle) => {
-        waiting.push({ request, deadline: now() + patienceMilliseconds, settle })
-        // The requests of this turn of the event loop share a batch, at no cost in time.
-        if (!isScheduled && inFlight < concurrency) {
-          isScheduled = true
-          setImmediate(commitWaiting)
-        }
+        waiting.push({ request, since: now(), settle })
+        gather()
       })
     },
     blockedWindow: blocked.find,
@@ -97,7 +125,7 @@ export function createLedger(options: LedgerOptions): Ledger {
       closed = true
       return new Promise((resolve) => {
         idle.push(resolve)
-        commitWaiting()
+        beginBatches()
       })
     },
   }

@@ -58,7 +58,7 @@ test('what arrives together shares a batch, and what arrives meanwhile gathers f
 
 test('no more batches are in flight than it may have, and none is larger', async () => {
   const { batches, admitBatch } = heldBatches()
-  const ledger = createLedger({ admitBatch, concurrency: 2, batchSize: 3 })
+  const ledger = createLedger({ admitBatch, concurrency: 2, batchSize: 3, quorum: 3 })
   const answers = Array.from({ length: 8 }, (_, n) => ledger.admit(request(n)))
   await turn()
   expect(batches.map(({ tokens }) => tokens.length)).toEqual([3, 3])
@@ -66,6 +66,33 @@ test('no more batches are in flight than it may have, and none is larger', async
   await turn()
   batches[2]?.answer()
   expect((await Promise.all(answers)).every(({ outcome }) => outcome === 'admitted')).toBe(true)
+})
+
+test('while a batch is in flight, the next one begins once it is worth its cost', async () => {
+  const { batches, admitBatch } = heldBatches()
+  const ledger = createLedger({ admitBatch, concurrency: 3, quorum: 2, quorumMilliseconds: 60_000 })
+  const answers = [ledger.admit(request(1))]
+  await turn()
+  answers.push(ledger.admit(request(2)))
+  await turn()
+  expect(batches).toHaveLength(1)
+  answers.push(ledger.admit(request(3)))
+  expect(batches.map(({ tokens }) => tokens)).toEqual([['tok_1'], ['tok_2', 'tok_3']])
+  for (const batch of batches) batch.answer()
+  expect(await Promise.all(answers)).toEqual([admitted, admitted, admitted])
+})
+
+test('no token waits long behind a batch that hangs', async () => {
+  const { batches, admitBatch } = heldBatches()
+  const ledger = createLedger({ admitBatch, quorum: 100, quorumMilliseconds: 1 })
+  const hanging = ledger.admit(request(1))
+  await turn()
+  const next = ledger.admit(request(2))
+  await expect.poll(() => batches.length).toBe(2)
+  batches[1]?.answer()
+  expect(await next).toEqual(admitted)
+  batches[0]?.answer()
+  await hanging
 })
 
 test('past the buffer, a token is refused at once', async () => {
