@@ -16,13 +16,17 @@ export async function readText(incoming: IncomingMessage): Promise<string> {
   }
 }
 
-/**
- * From node's own stream: a body of a few hundred bytes is there already, in one piece. Throws ApiError: 413 past 16 KiB, 400
- * on what does not arrive whole.
- */
-export function readBytes(incoming: IncomingMessage): Promise<Buffer> {
+/** From node's own stream. Throws ApiError: 413 past 16 KiB, 400 on what does not arrive whole. */
+export async function readBytes(incoming: IncomingMessage): Promise<Buffer> {
+  if (Number(incoming.headers['content-length'] ?? 0) > MAX_BODY_BYTES) throw tooLarge()
+  // A body of a few hundred bytes comes in one piece with its head, and is there already.
+  const bytes = incoming.complete ? (incoming.read() ?? Buffer.alloc(0)) : await receive(incoming)
+  if (bytes.length > MAX_BODY_BYTES) throw tooLarge()
+  return bytes
+}
+
+function receive(incoming: IncomingMessage): Promise<Buffer> {
   return new Promise((resolve, reject) => {
-    if (Number(incoming.headers['content-length'] ?? 0) > MAX_BODY_BYTES) throw tooLarge()
     const chunks: Buffer[] = []
     let size = 0
     incoming.on('data', (chunk: Buffer) => {
@@ -31,7 +35,7 @@ export function readBytes(incoming: IncomingMessage): Promise<Buffer> {
       // Whatever else is on its way is not read.
       else reject(tooLarge())
     })
-    incoming.on('end', () => resolve(chunks.length === 1 && chunks[0] ? chunks[0] : Buffer.concat(chunks)))
+    incoming.on('end', () => resolve(Buffer.concat(chunks)))
     const fail = () => {
       if (!incoming.complete) reject(invalid('The body did not arrive whole.'))
     }

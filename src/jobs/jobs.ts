@@ -83,11 +83,10 @@ export function createJobs(options: {
   }
 
   async function begin(): Promise<void> {
-    // Not before it is needed: it brings a driver of its own, which nobody here uses, and calendars.
-    const pgBoss = await import('pg-boss')
+    const { PgBoss } = await importQueue()
     if (isStopped) return
     connection = connectJobs(target)
-    boss = new pgBoss.PgBoss({
+    boss = new PgBoss({
       db: connection,
       schema: 'pgboss',
       cronMonitorIntervalSeconds: pollSeconds,
@@ -139,7 +138,10 @@ export function createJobs(options: {
 
   return {
     start() {
-      if (!isStopped) beginIn(jittered(delayMilliseconds), 0)
+      if (isStopped) return
+      // Now, while nobody waits for an answer: to take it in holds the process up for a fifth of a second.
+      importQueue().catch(() => {})
+      beginIn(jittered(delayMilliseconds), 0)
     },
     async stop() {
       isStopped = true
@@ -149,6 +151,9 @@ export function createJobs(options: {
     },
   }
 }
+
+/** It brings a driver of its own, which nobody here uses, and calendars. */
+const importQueue = () => import('pg-boss')
 
 /** Lets running tasks end, a bounded time, gives back what has not ended, and lets go of the database. */
 async function end(boss: PgBoss, connection: JobConnection): Promise<void> {

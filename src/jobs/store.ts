@@ -1,5 +1,6 @@
 /** The connection of the job queue: pg-boss writes its own SQL, and this sends it. */
 import type { Row, RowList } from 'postgres'
+import { arrayLiteral } from '../database/array-literal.ts'
 import { connectAsNobody, type DatabaseTarget } from '../database/database.ts'
 
 /** A migration of pg-boss's own schema may take so long; nothing else does. */
@@ -47,12 +48,9 @@ function asParameter(value: unknown): string | boolean | null {
   if (value === null || value === undefined) return null
   if (typeof value === 'boolean') return value
   if (value instanceof Date) return value.toISOString()
-  if (Array.isArray(value)) return `{${value.map(asElement).join(',')}}`
+  if (Array.isArray(value)) return arrayLiteral(value.map(asParameter))
   return typeof value === 'object' ? JSON.stringify(value) : String(value)
 }
-
-const asElement = (value: unknown): string =>
-  value === null || value === undefined ? 'NULL' : `"${String(asParameter(value)).replace(/["\\]/g, '\\$&')}"`
 
 /** Of a text of several statements: the rows of all that answered with some. */
 function rowsOf(result: RowList<Row[]>): Row[] {
