@@ -3,6 +3,7 @@ import { toSeconds } from '../clock.ts'
 import type { Environment } from '../database/schema.ts'
 import type { Grant } from './policy.ts'
 
+/** What is undefined is not in the token. */
 export type AccessTokenClaims = {
   iss: string
   sub: string
@@ -15,10 +16,10 @@ export type AccessTokenClaims = {
   organization_id: string
   environment: Environment
   key_id: string
-  partner_id?: string
-  act?: ActorClaim
+  partner_id: string | undefined
+  act: ActorClaim | undefined
   /** What it was had for, the last first: a token is revoked with any of them. */
-  subject_jtis?: readonly string[]
+  subject_jtis: readonly string[] | undefined
 }
 
 /** Who had the token for another one, and before that, innermost the earliest (RFC 8693 §4.1). Nothing else is in it. */
@@ -58,12 +59,8 @@ export function buildClaims(facts: {
     organization_id: grant.organization.id,
     environment: facts.environment,
     key_id: facts.keyId,
-    ...(facts.partnerId === undefined ? {} : { partner_id: facts.partnerId }),
-    ...(subject
-      ? {
-          act: { iss, sub: facts.clientId, ...(subject.act ? { act: subject.act } : {}) },
-          subject_jtis: [subject.jti, ...subject.subjectJtis],
-        }
-      : {}),
+    partner_id: facts.partnerId,
+    act: subject && { iss, sub: facts.clientId, ...(subject.act ? { act: subject.act } : {}) },
+    subject_jtis: subject && [subject.jti, ...subject.subjectJtis],
   }
 }

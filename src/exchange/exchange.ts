@@ -142,7 +142,8 @@ export function createExchange(dependencies: {
     }
 
     // 5. What is asked for; and the token that is given for it, by what the database says now.
-    const { tokens, ...wish } = await request.readRequest()
+    const wish = await request.readRequest()
+    const { tokens } = wish
     let subject: SubjectToken | undefined
     if (tokens) {
       const braked = await brakes.checkClient(credential)
@@ -152,7 +153,8 @@ export function createExchange(dependencies: {
       subject = found
     }
     const organizationId = wish.organizationId ?? subject?.organizationId ?? credential.owner.id
-    const asked: TokenRequest = { ...wish, organizationId, subject }
+    const { scopes, expirySeconds, audience } = wish
+    const asked: TokenRequest = { organizationId, scopes, expirySeconds, audience, subject }
     known.asked = asked
 
     // 6. Of a partner: what the organization has delegated to it, from memory or from the database.

@@ -171,13 +171,15 @@ export async function exchangeOver(
     toApiError: (refusal: Refusal) => ApiError
   },
 ): Promise<Exchanged> {
-  const { toApiError: toError, ...asked } = door
+  const { operation, presented, readRequest } = door
   const { clientAddress, requestId } = request
   const origin = foreignOrigin(request)
   let isListed = false
   try {
     const answer = await exchange({
-      ...asked,
+      operation,
+      presented,
+      readRequest,
       clientAddress,
       origin,
       requestId,
@@ -185,7 +187,7 @@ export async function exchangeOver(
         isListed = origin !== undefined && allowedOrigins?.includes(origin) === true
       },
     })
-    if (!answer.ok) throw toError(answer)
+    if (!answer.ok) throw door.toApiError(answer)
     // A grant means that the origin is allowed, perhaps by a younger list than the one that was in memory above.
     if (origin !== undefined) allowOrigin(request, origin)
     return answer

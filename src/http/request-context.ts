@@ -1,5 +1,5 @@
 /** What every request has: an id, a log that bears it, and the address it came from. */
-import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { IncomingMessage } from 'node:http'
 import type { HttpBindings } from '@hono/node-server'
 import type { Context, MiddlewareHandler } from 'hono'
 import { routePath } from 'hono/route'
@@ -10,7 +10,7 @@ export type RequestContext = {
   /** Node's own, which say exactly what came, line by line. */
   incoming: IncomingMessage
   /** Fields that are set on it go out whatever is answered. */
-  outgoing: Pick<ServerResponse, 'setHeader'>
+  outgoing: Outgoing
   /** Never the caller's: logs must not be forged. */
   requestId: string
   /** Canonical; behind trusted proxies, what they say. */
@@ -20,9 +20,12 @@ export type RequestContext = {
   log: Logger
 }
 
+/** Each field is set once: what is set again may go out twice. */
+export type Outgoing = { setHeader(name: string, value: string): unknown }
+
 export type RequestEnv = { Bindings: HttpBindings; Variables: { request: RequestContext } }
 
-export type OpenRequest = (incoming: IncomingMessage, outgoing: ServerResponse) => RequestContext
+export type OpenRequest = (incoming: IncomingMessage, outgoing: Outgoing) => RequestContext
 
 /** Gives each request an id of its own, which its answer bears. */
 export function createOpenRequest(options: {

@@ -2,7 +2,7 @@
 import { createServer, type ServerResponse } from 'node:http'
 import { getRequestListener, type HttpBindings } from '@hono/node-server'
 import type { Hono } from 'hono'
-import { type Doors, enter } from './door.ts'
+import { type Doors, enter, gatherFields } from './door.ts'
 import { type GuardOptions, guard } from './guard.ts'
 import { type LogAnswer, type OpenRequest, type RequestEnv, requestLog } from './request-context.ts'
 
@@ -42,9 +42,10 @@ export function createHttpServer(
       const { method, url = '' } = incoming
       const door = method === 'POST' && Object.hasOwn(doors, url) ? doors[url] : undefined
       if (!door) return void toRouter(incoming, outgoing)
-      const request = open(incoming, outgoing)
+      const fields = gatherFields()
+      const request = open(incoming, fields)
       const answered = logAnswer(request)
-      enter(door, request, outgoing).then(
+      enter(door, request, { outgoing, lines: fields.lines }).then(
         (status) => answered?.(url, status),
         (error) => {
           requestLog(request).error({ err: error }, 'an answer could not be sent')

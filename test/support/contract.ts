@@ -75,12 +75,18 @@ export function watch(
 
 type Bindings = { outgoing: object }
 
-/** Those too that were set on node's own response, which the answer's are added to. */
+/** Those too that were set beforehand: of a door's answer they are gathered, of others set on node's own response. */
 function withFieldsOf({ outgoing }: Bindings, headers: Headers): Headers {
-  for (const [name, value] of Object.entries((outgoing as ServerResponse).getHeaders()))
-    if (!headers.has(name)) headers.set(name, String(value))
+  const fields =
+    'lines' in outgoing
+      ? pairsOf(outgoing.lines as string[])
+      : Object.entries((outgoing as ServerResponse).getHeaders())
+  for (const [name, value] of fields) if (!headers.has(name)) headers.set(name, String(value))
   return headers
 }
+
+const pairsOf = (lines: readonly string[]) =>
+  lines.flatMap((name, i) => (i % 2 === 0 ? [[name, lines[i + 1]] as const] : []))
 
 /** A schema that does not compile is one too: it must not become a 500. */
 function violationsOf(contract: Contract, answer: ObservedAnswer): string[] {
