@@ -185,7 +185,10 @@ export function compose(options: ServiceOptions): Service {
   // A wrong clock would call good keys and tokens expired, or expired ones good: the fault is ours, and not the caller's.
   const evenly = createEvenly(options.failureMilliseconds)
   const exchange: Exchange = evenly(
-    async (request) => (clock.isRight() ? exchangePunctually(request) : { ok: false, reason: 'unavailable' }),
+    (request) =>
+      clock.isRight()
+        ? exchangePunctually(request)
+        : Promise.resolve({ ok: false as const, reason: 'unavailable' as const }),
     (answer) => answer?.ok === false && isOfKey(answer.reason),
   )
 

@@ -6,23 +6,20 @@ export const MAX_BODY_BYTES = 16 * 1024
 /** A byte order mark is not JSON (RFC 8259 §8.1): it is kept, for the parser to refuse. */
 const UTF_8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
-/** Throws ApiError: 413 past 16 KiB, 400 on what is not UTF-8 or does not arrive whole. */
+/**
+ * From node's own stream. Throws ApiError: 413 past 16 KiB, 400 on what is not UTF-8 or does not arrive whole. A body of a few
+ * hundred bytes comes in one piece with its head: then it is there already.
+ */
 export async function readText(incoming: IncomingMessage): Promise<string> {
-  const bytes = await readBytes(incoming)
+  if (Number(incoming.headers['content-length'] ?? 0) > MAX_BODY_BYTES) throw tooLarge()
+  const bytes: Buffer | null = incoming.complete ? incoming.read() : await receive(incoming)
+  if (bytes === null) return ''
+  if (bytes.length > MAX_BODY_BYTES) throw tooLarge()
   try {
     return UTF_8.decode(bytes)
   } catch {
     throw invalid('The body is not valid UTF-8.')
   }
-}
-
-/** From node's own stream. Throws ApiError: 413 past 16 KiB, 400 on what does not arrive whole. */
-export async function readBytes(incoming: IncomingMessage): Promise<Buffer> {
-  if (Number(incoming.headers['content-length'] ?? 0) > MAX_BODY_BYTES) throw tooLarge()
-  // A body of a few hundred bytes comes in one piece with its head, and is there already.
-  const bytes = incoming.complete ? (incoming.read() ?? Buffer.alloc(0)) : await receive(incoming)
-  if (bytes.length > MAX_BODY_BYTES) throw tooLarge()
-  return bytes
 }
 
 function receive(incoming: IncomingMessage): Promise<Buffer> {

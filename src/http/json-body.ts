@@ -3,7 +3,7 @@ import type { IncomingMessage } from 'node:http'
 import * as v from 'valibot'
 import { countMembers, MAX_DEPTH, shapeOf } from '#sdk/strict-json'
 import { ApiError, brokenRule, type MemberError } from '../errors.ts'
-import { readBytes, readText } from './body.ts'
+import { readText } from './body.ts'
 import { fieldOf } from './fields.ts'
 
 /** Longer than the name of any member, shorter than any key. */
@@ -19,14 +19,26 @@ export async function readJsonBody<Schema extends v.GenericSchema>(
   incoming: IncomingMessage,
   schema: Schema,
 ): Promise<v.InferOutput<Schema>> {
-  return checkMembers(schema, parseStrictJson(await readJsonText(incoming)), 'body')
+  requireJson(incoming)
+  return checkMembers(schema, parseStrictJson(await readText(incoming)), 'body')
 }
 
 /**
- * The text of a JSON body, not yet parsed. Throws ApiError: 415 on another media type or coding, 413 past 16 KiB, 400
- * on what is not UTF-8.
+ * The text of a JSON body, not yet parsed; undefined where there is no body at all, or nothing in it. Throws ApiError: 415 on
+ * another media type or coding, 413 past 16 KiB, 400 on what is not UTF-8.
  */
-export async function readJsonText(incoming: IncomingMessage): Promise<string> {
+export async function readOptionalJsonText(incoming: IncomingMessage): Promise<string | undefined> {
+  const { headers } = incoming
+  const isChunked = headers['transfer-encoding'] !== undefined
+  if (!isChunked && Number(headers['content-length'] ?? 0) === 0) return undefined
+  // Some clients send an empty body, in chunks and without a type, with every POST.
+  if (isChunked && headers['content-type'] === undefined && (await readText(incoming)) === '')
+    return undefined
+  requireJson(incoming)
+  return (await readText(incoming)) || undefined
+}
+
+function requireJson(incoming: IncomingMessage): void {
   if (!MEDIA_TYPE.test(fieldOf(incoming, 'content-type') ?? ''))
     throw new ApiError('unsupported_media_type', 'The body must be application/json.', {
       headers: { Accept: 'application/json' },
@@ -35,19 +47,6 @@ export async function readJsonText(incoming: IncomingMessage): Promise<string> {
     throw new ApiError('unsupported_media_type', 'The body must not have a content coding.', {
       headers: { 'Accept-Encoding': 'identity' },
     })
-
-  return readText(incoming)
-}
-
-/** As readJsonText; undefined where there is no body at all, or nothing in it. */
-export async function readOptionalJsonText(incoming: IncomingMessage): Promise<string | undefined> {
-  const { headers } = incoming
-  const isChunked = headers['transfer-encoding'] !== undefined
-  if (!isChunked && Number(headers['content-length'] ?? 0) === 0) return undefined
-  // Some clients send an empty body, in chunks and without a type, with every POST.
-  if (isChunked && headers['content-type'] === undefined && (await readBytes(incoming)).length === 0)
-    return undefined
-  return (await readJsonText(incoming)) || undefined
 }
 
 /** What the schema makes of the value. Throws ApiError `invalid_request` with a pointer to each member that breaks a rule. */
