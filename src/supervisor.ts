@@ -75,9 +75,31 @@ export async function supervise(options: SuperviseOptions): Promise<void> {
     }
   }
 
+  /** Undefined where the machine has no room for another process. */
+  function fork(): Worker | undefined {
+    const onError = (error: unknown) =>
+      log.error({ err: error }, 'a worker does not start, or does not listen')
+    try {
+      const worker = cluster.fork()
+      // It may have no room either; or a message does not reach one that is dying.
+      worker.on('error', onError)
+      return worker
+    } catch (error) {
+      onError(error)
+      return undefined
+    }
+  }
+
   /** Resolves with its end. */
   function runWorker(slot: Slot): Promise<WorkerEnd> {
-    const worker = cluster.fork()
+    const worker = fork()
+    if (!worker)
+      return Promise.resolve({
+        pid: undefined,
+        outcome: 'not started',
+        reason: undefined,
+        readyMilliseconds: 0,
+      })
     const { process: child } = worker
     const { pid } = child
     closeWhatItDidNotTake(worker)
@@ -95,8 +117,6 @@ export async function supervise(options: SuperviseOptions): Promise<void> {
         options.onReady()
       } else reason = message.reason
     })
-    // The machine had no room for another process; or a message did not reach one that is dying.
-    worker.on('error', (error) => log.error({ err: error }, 'a worker does not start, or does not listen'))
     return new Promise((resolve) => {
       const end = (outcome: number | string) => {
         const readyMilliseconds = performance.now() - (slot.readySince ?? performance.now())
@@ -149,6 +169,8 @@ export async function supervise(options: SuperviseOptions): Promise<void> {
  */
 function closeWhatItDidNotTake(worker: Worker): void {
   const { process: child } = worker
+  // It was not started.
+  if (!child.send) return
   const handed = new Map<unknown, { close(): void }>()
   const send = child.send.bind(child) as (...sent: unknown[]) => boolean
   child.send = (...sent: unknown[]) => {

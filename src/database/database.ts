@@ -89,6 +89,8 @@ function refuseUnsent(client: postgres.Sql): void {
           const last = 'command' in results ? results : results.at(-1)
           if (!(last instanceof Object && 'command' in last) || last.command === null)
             throw connectionClosed()
+          // After a statement that failed amid its rows, the driver goes on counting: the first of these are holes.
+          if (Array.isArray(last) && last.length > 0 && !(0 in last)) throw connectionClosed()
           return result
         })
         .then(onFulfilled as never, onRejected)

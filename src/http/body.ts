@@ -12,8 +12,7 @@ const UTF_8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
  */
 export async function readText(incoming: IncomingMessage): Promise<string> {
   if (Number(incoming.headers['content-length'] ?? 0) > MAX_BODY_BYTES) throw tooLarge()
-  const bytes: Buffer | null = incoming.complete ? incoming.read() : await receive(incoming)
-  if (bytes === null) return ''
+  const bytes = incoming.complete ? take(incoming) : await receive(incoming)
   if (bytes.length > MAX_BODY_BYTES) throw tooLarge()
   try {
     return UTF_8.decode(bytes)
@@ -22,7 +21,15 @@ export async function readText(incoming: IncomingMessage): Promise<string> {
   }
 }
 
+/** What has arrived whole, in however many pieces: node hands them out one by one. */
+function take(incoming: IncomingMessage): Buffer {
+  const chunks: Buffer[] = []
+  for (let chunk = incoming.read(); chunk !== null; chunk = incoming.read()) chunks.push(chunk)
+  return chunks.length === 1 && chunks[0] ? chunks[0] : Buffer.concat(chunks)
+}
+
 function receive(incoming: IncomingMessage): Promise<Buffer> {
+  if (incoming.destroyed) throw invalid('The body did not arrive whole.')
   return new Promise((resolve, reject) => {
     const chunks: Buffer[] = []
     let size = 0

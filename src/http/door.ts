@@ -57,6 +57,7 @@ export async function enter(
   outgoing.writeHead(status, all).end(body)
   // Refused before it had come whole: node drops the rest, and we do not wait long for that.
   const { incoming } = request
-  if (!incoming.complete) setTimeout(() => incoming.complete || incoming.destroy(), REST_MILLISECONDS).unref()
+  const cut = () => incoming.complete || incoming.destroy()
+  if (!incoming.complete) outgoing.once('finish', () => setTimeout(cut, REST_MILLISECONDS).unref())
   return status
 }

@@ -29,6 +29,7 @@ const TITLES: Readonly<Record<number, string>> = {
   400: 'Bad Request',
   408: 'Request Timeout',
   413: 'Content Too Large',
+  417: 'Expectation Failed',
   431: 'Request Header Fields Too Large',
 }
 
@@ -48,20 +49,20 @@ type Connection = {
   lastAnswer: number | undefined
   /** The last one, if it was answered before it had been read to the end. */
   unread: IncomingMessage | undefined
-  /** What it goes on sending is not listened to. */
+  /** No further request of its is listened to. */
   isCondemned: boolean
+  /** Node has found fault with what it sent, and its end is arranged. */
+  hasFault: boolean
 }
 
-/** To be called before anything else listens to the server. `unanswered`: the requests that are under way. */
-export function guard(
-  server: Server,
-  options: GuardOptions = {},
-): { unanswered: () => Iterable<ServerResponse> } {
+/** To be called before anything else listens to the server. `retire`: from now on each answer ends its connection. */
+export function guard(server: Server, options: GuardOptions = {}): { retire: () => void } {
   const { maxConnections = MAX_CONNECTIONS } = options
   // By connection, and none by request: what requests are put into and taken out of, Set and Map, is made anew after every few
   // dozens of them, and V8 lets each old one keep the next, with its requests, from being collected as what it is: short-lived.
   const connections = new Map<Socket, Connection>()
   let answers = 0
+  let isRetired = false
   const onTurnedAway = createCounter(options.onTurnedAway ?? (() => {}))
   const [answer] = server.listeners('request') as RequestListener[]
   if (!answer) throw new Error('the server has nobody to guard')
@@ -79,6 +80,7 @@ export function guard(
       lastAnswer: undefined,
       unread: undefined,
       isCondemned: false,
+      hasFault: false,
     })
     socket.once('close', () => connections.delete(socket))
   })
@@ -97,13 +99,13 @@ export function guard(
     if (fault !== undefined) {
       connection.isCondemned = true
       onTurnedAway(fault)
-      const status = fault === 'fields' ? 431 : 400
+      const status = fault === 'fields' ? 431 : fault === 'expectation' ? 417 : 400
       response.writeHead(status, fieldsOf(status)).end(bodyOf(status))
       return
     }
     // Of the one, nothing is read on; of the other, node's parser has dropped what came behind it.
-    if (announcesTooMuch(request) || request.headers.upgrade !== undefined)
-      response.setHeader('Connection', 'close')
+    if (announcesTooMuch(request) || request.headers.upgrade !== undefined || isRetired)
+      announceEnd(connection, response)
     answer(request, response)
   })
   // RFC 9110 §10.1.1: who asks first is spared sending what will not be read; node then closes the connection.
@@ -112,6 +114,9 @@ export function guard(
     server.emit('request', request, response)
   })
 
+  // Node would answer by itself, and go on with what comes behind.
+  server.on('checkExpectation', (request, response) => server.emit('request', request, response))
+
   server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => {
     const { code = '' } = error
     const status = STATUS_OF_ERROR[code] ?? (code.startsWith('HPE_') ? 400 : undefined)
@@ -119,6 +124,9 @@ export function guard(
     // Nobody who is gone is told anything, nor who never said a word.
     if (status === undefined || !connection || !socket.writable || socket.bytesRead === 0)
       return void socket.destroy()
+    // Node reports the same fault with every piece that follows.
+    if (connection.hasFault) return
+    connection.hasFault = true
     connection.isCondemned = true
     onTurnedAway(code)
     const { unanswered, unread } = connection
@@ -127,10 +135,30 @@ export function guard(
     // What came behind a whole request is no reason to withhold its answer: it may have had its effect.
     if (last.req.complete) return void last.once('close', () => sayLast(socket, status))
     // The fault is in its own body. An answer that has begun cannot be taken back.
-    if (unanswered.length > 1 || last.headersSent) return void socket.destroy()
+    const before = unanswered.at(-2)
+    if (before) return void before.once('close', () => socket.destroy())
+    if (last.headersSent) return void socket.destroy()
     sayLast(socket, status)
   })
-  return { unanswered: () => connections.values().flatMap((connection) => connection.unanswered) }
+  return {
+    retire() {
+      isRetired = true
+      // Else their connections would stay open, idle, until they are cut. What was sent before is answered.
+      for (const connection of connections.values()) {
+        const last = connection.unanswered.at(-1)
+        if (last && !last.headersSent) announceEnd(connection, last)
+      }
+    },
+  }
+}
+
+/**
+ * So that clients and proxies send what follows elsewhere. Whoever ends a connection acts on nothing that comes behind, for that
+ * could not be answered (RFC 9112 §9.6).
+ */
+function announceEnd(connection: Connection, response: ServerResponse): void {
+  connection.isCondemned = true
+  response.setHeader('Connection', 'close')
 }
 
 /** Why it could be another request, or for somebody else, to whoever read it before us. Undefined: it could not. */
@@ -139,7 +167,9 @@ function findFault({ httpVersion, rawHeaders, headers, url = '' }: IncomingMessa
   if (rawHeaders.length > 2 * MAX_FIELDS) return 'fields'
   // RFC 9112 §3.2: exactly one. Of several, node keeps the first.
   const hosts = fieldLines({ rawHeaders }, 'host').length
-  const { host = '', 'transfer-encoding': coding } = headers
+  const { host = '', 'transfer-encoding': coding, expect } = headers
+  // RFC 9110 §10.1.1: there is one that we know.
+  if (expect !== undefined && expect.toLowerCase() !== '100-continue') return 'expectation'
   if (hosts !== 1 || !HOST.test(host)) return 'host'
   if (url[0] !== '/') {
     // §3.2.2: the target's authority is the one that counts, so another in Host is one too many.
@@ -156,18 +186,21 @@ const announcesTooMuch = ({ headers }: IncomingMessage): boolean =>
   headers['content-length'] !== undefined && Number(headers['content-length']) > MAX_BODY_BYTES
 
 /**
- * Who goes when there is no more room: first who has not sent a whole head yet, then who has been idle the longest, then who is
- * still sending a body: those whose turn is over cost nobody else theirs.
+ * Who goes when there is no more room: first who has not sent a whole head yet, then who has been idle the longest, then who does
+ * not take its answers, then who is still sending a body: those whose turn is over cost nobody else theirs.
  */
 function leastNeeded(connections: ReadonlyMap<Socket, Connection>): Socket | undefined {
   let idle: { socket: Socket; lastAnswer: number } | undefined
+  let deaf: Socket | undefined
   let sending: Socket | undefined
   for (const [socket, { unanswered, lastAnswer }] of connections) {
-    if (unanswered.length > 0) sending ??= unanswered.some(({ req }) => !req.complete) ? socket : undefined
-    else if (lastAnswer === undefined) return socket
+    if (unanswered.length > 0) {
+      if (socket.writableLength > 0) deaf ??= socket
+      else if (unanswered.some(({ req }) => !req.complete)) sending ??= socket
+    } else if (lastAnswer === undefined) return socket
     else if (!idle || lastAnswer < idle.lastAnswer) idle = { socket, lastAnswer }
   }
-  return idle?.socket ?? sending
+  return idle?.socket ?? deaf ?? sending
 }
 
 function createCounter(report: (counts: TurnedAway) => void): (reason: string) => void {

@@ -1,5 +1,5 @@
 /** The HTTP server around the application: its limits, and how it ends. */
-import { createServer, type ServerResponse } from 'node:http'
+import { createServer } from 'node:http'
 import { getRequestListener, type HttpBindings } from '@hono/node-server'
 import type { Hono } from 'hono'
 import { type Doors, enter, gatherFields } from './door.ts'
@@ -25,7 +25,6 @@ export function createHttpServer(
   { router, doors, open, logAnswer }: App,
   options: GuardOptions = {},
 ): HttpServer {
-  let draining = false
   const toRouter = getRequestListener((request, env) => router.fetch(request, env as HttpBindings))
   const server = createServer(
     {
@@ -54,16 +53,7 @@ export function createHttpServer(
       )
     },
   )
-  const { unanswered } = guard(server, options)
-  server.prependListener('request', (_request, response) => {
-    if (draining) announceClose(response)
-  })
-
-  function retire(): void {
-    draining = true
-    // Else their connections would stay open, idle, until they are cut.
-    for (const response of unanswered()) if (!response.headersSent) announceClose(response)
-  }
+  const { retire } = guard(server, options)
 
   return {
     listen: (port, host) =>
@@ -88,9 +78,4 @@ export function createHttpServer(
       })
     },
   }
-}
-
-/** So that clients and proxies open their next connection elsewhere (RFC 9112 §9.6). */
-function announceClose(response: ServerResponse): void {
-  response.setHeader('Connection', 'close')
 }

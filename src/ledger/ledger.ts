@@ -107,8 +107,8 @@ export function createLedger(options: LedgerOptions): Ledger {
       })
     } catch (error) {
       // Fail closed: perhaps the rows are there and perhaps not, so none of these tokens leaves.
-      onFailure?.(error, alive.length)
       for (const one of alive) one.settle(UNAVAILABLE)
+      onFailure?.(error, alive.length)
     }
   }
 

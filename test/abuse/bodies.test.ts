@@ -68,6 +68,31 @@ describe('A58 bodies that are not what they seem', () => {
     expect((await sendRaw(port, `${authorized('Content-Length: 2', 'Expect: x')}{}`)).statuses).toEqual([417])
   })
 
+  test('A58 a body in pieces is one body, whatever it waited for and however it came', async () => {
+    const chunks = (...texts: string[]) =>
+      `${texts.map((text) => `${text.length.toString(16)}\r\n${text}\r\n`).join('')}0\r\n\r\n`
+    const chunked = authorized('Transfer-Encoding: chunked', 'Connection: close')
+    const halves = [body.slice(0, 20), body.slice(20)] as const
+    expect((await sendRaw(port, chunked + chunks(...halves))).statuses).toEqual([200])
+    const before = await countTokens()
+    // The first piece by itself would be a good body.
+    expect((await sendRaw(port, chunked + chunks(body, '{}'))).statuses).toEqual([400])
+    expect(
+      (await sendRaw(port, chunked + chunks(body, ...Array(5).fill(' '.repeat(4000))))).statuses,
+    ).toEqual([413])
+    expect(await countTokens()).toBe(before)
+    // The key is looked up while the rest arrives.
+    const unused = await seedClient(database.sql)
+    const its = body.replace(client.organizationId, unused.organizationId)
+    const connection = await openRaw(port)
+    connection.write(
+      authorized(`Content-Length: ${its.length}`).replace(client.key, unused.key) + its.slice(0, 30),
+    )
+    connection.write(its.slice(30))
+    await connection.ended(300)
+    expect(statusesOf(connection.text())).toEqual([200])
+  })
+
   test('A58 a body that is longer than it says ends where it says', async () => {
     const before = await countTokens()
     const { statuses, isClosed } = await sendRaw(port, `${authorized('Content-Length: 2')}${body}`)

@@ -55,6 +55,15 @@ describe('A59 direct', () => {
     expect(await count()).toBe(before + 1)
   })
 
+  test('A59 an expectation that nobody knows is no way around', async () => {
+    for (const lines of ['Host: a', 'Host: a\r\nHost: b', 'Host: a\r\nTransfer-Encoding: gzip, chunked']) {
+      const request = `POST /livez HTTP/1.1\r\n${lines}\r\nExpect: x\r\nContent-Length: 0\r\n\r\n`
+      const { text, statuses, isClosed } = await sendRaw(port, request + SECOND)
+      expect([statuses.length, isClosed], text).toEqual([1, true])
+      expect([400, 417]).toContain(statuses[0])
+    }
+  })
+
   test('A1 A59 what is too large is said to be, and the connection is closed', async () => {
     for (const bytes of [
       `GET /livez HTTP/1.1\r\nHost: x\r\nX: ${'a'.repeat(20_000)}\r\n\r\n`,
