@@ -3,25 +3,13 @@ import { describe, expect, test } from 'vitest'
 import { seedClient } from '../support/seed.ts'
 import { setUpService } from '../support/service.ts'
 import { openRaw, sendRaw, statusesOf } from './raw.ts'
+import { requestsOf } from './requests.ts'
 
 const { database, service } = await setUpService()
 const port = Number(new URL(service.url).port)
 const client = await seedClient(database.sql)
 
-const body = JSON.stringify({ scopes: { organization_id: client.organizationId, scopes: client.scopes } })
-const head = (...lines: string[]) =>
-  ['POST /v2/auth/token HTTP/1.1', 'Host: x', ...lines, '', ''].join('\r\n')
-const authorized = (...lines: string[]) =>
-  head(`Authorization: ${client.key}`, 'Content-Type: application/json', ...lines)
-const form = (...lines: string[]) =>
-  [
-    'POST /oauth2/token HTTP/1.1',
-    'Host: x',
-    'Content-Type: application/x-www-form-urlencoded',
-    ...lines,
-    '',
-    '',
-  ].join('\r\n')
+const { authorized, body, form, head } = requestsOf(client)
 const countTokens = async () => (await database.sql`select from issued_tokens`).count
 
 describe('A58 bodies that are not what they seem', () => {

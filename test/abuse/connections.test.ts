@@ -4,24 +4,12 @@ import { createHttpServer } from '../../src/http/server.ts'
 import { seedClient } from '../support/seed.ts'
 import { setUpService } from '../support/service.ts'
 import { openRaw, sendRaw, statusesOf } from './raw.ts'
+import { requestsOf } from './requests.ts'
 
 const { database, service } = await setUpService()
 const client = await seedClient(database.sql)
 
-const body = JSON.stringify({ scopes: { organization_id: client.organizationId, scopes: client.scopes } })
-const head = (...lines: string[]) =>
-  ['POST /v2/auth/token HTTP/1.1', 'Host: x', ...lines, '', ''].join('\r\n')
-const authorized = (...lines: string[]) =>
-  head(`Authorization: ${client.key}`, 'Content-Type: application/json', ...lines)
-const form = (...lines: string[]) =>
-  [
-    'POST /oauth2/token HTTP/1.1',
-    'Host: x',
-    'Content-Type: application/x-www-form-urlencoded',
-    ...lines,
-    '',
-    '',
-  ].join('\r\n')
+const { authorized, body, form } = requestsOf(client)
 const WHOLE = authorized(`Content-Length: ${body.length}`) + body
 
 describe('A57 more connections than there is room for', () => {

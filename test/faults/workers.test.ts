@@ -2,7 +2,7 @@
 import { kill } from 'node:process'
 import { afterAll, afterEach, expect, test, vi } from 'vitest'
 import { apiWith, tokenFor } from '../support/management.ts'
-import { rawRequest, tokenBody, untilMinuteHasLeft } from '../support/mint.ts'
+import { mintAnew, rawRequest, untilMinuteHasLeft } from '../support/mint.ts'
 import {
   compareWithLedger,
   createProcesses,
@@ -23,19 +23,6 @@ const processes = createProcesses()
 vi.setConfig({ testTimeout: 90_000 })
 afterEach(processes.cleanUp)
 afterAll(processes.close)
-
-type Client = { organizationId: string; key: string; scopes: string[] }
-
-/** On a connection of its own: they are dealt out in turn. */
-const mintAnew = (url: string, client: Client) =>
-  rawRequest(url, {
-    headers: [
-      ['Authorization', `Bearer ${client.key}`],
-      ['Content-Type', 'application/json'],
-      ['Connection', 'close'],
-    ],
-    body: JSON.stringify(tokenBody(client)),
-  })
 
 const readyAnew = (url: string) =>
   rawRequest(url, { method: 'GET', path: '/readyz', headers: [['Connection', 'close']] })

@@ -59,6 +59,17 @@ export function rawRequest(
   })
 }
 
+/** On a connection of its own: workers are dealt those in turn. */
+export const mintAnew = (url: string, client: Pick<SeededClient, 'organizationId' | 'key' | 'scopes'>) =>
+  rawRequest(url, {
+    headers: [
+      ['Authorization', `Bearer ${client.key}`],
+      ['Content-Type', 'application/json'],
+      ['Connection', 'close'],
+    ],
+    body: JSON.stringify(tokenBody(client)),
+  })
+
 export type TokenAnswer = {
   token: string
   expiry: number

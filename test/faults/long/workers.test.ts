@@ -1,7 +1,7 @@
 /** WORKERS: what becomes of the others when the supervisor, or the same worker again and again, dies. */
 import { kill } from 'node:process'
 import { afterAll, afterEach, expect, test, vi } from 'vitest'
-import { mint, rawRequest, tokenBody, tokenOf } from '../../support/mint.ts'
+import { mint, mintAnew, tokenOf } from '../../support/mint.ts'
 import {
   answers,
   createProcesses,
@@ -16,19 +16,6 @@ const processes = createProcesses()
 vi.setConfig({ testTimeout: 90_000 })
 afterEach(processes.cleanUp)
 afterAll(processes.close)
-
-type Client = { organizationId: string; key: string; scopes: string[] }
-
-/** On a connection of its own: they are dealt out in turn. */
-const mintAnew = (url: string, client: Client) =>
-  rawRequest(url, {
-    headers: [
-      ['Authorization', `Bearer ${client.key}`],
-      ['Content-Type', 'application/json'],
-      ['Connection', 'close'],
-    ],
-    body: JSON.stringify(tokenBody(client)),
-  })
 
 test('F19: kill -9 of the supervisor ends its workers, and the next start works', async () => {
   const { service, demo, dataDir, environment } = await startUnlimited(processes, { WORKERS: '2' })
